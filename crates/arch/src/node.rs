@@ -1,0 +1,56 @@
+//! What firmware must describe to the guest.
+
+/// A place that a guest can write to: a port or a physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IoAddr {
+    /// An I/O port.
+    Pio(u16),
+    /// A guest physical address.
+    Mmio(u64),
+}
+
+/// Something that a guest can only find if firmware describes it. Devices announce nodes while they
+/// are attached; `boot` turns them into ACPI, MP table entries and command line arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Node {
+    /// A 16550 serial port (`PNP0501`) with 8 ports at `port`.
+    Uart {
+        /// First of the 8 ports.
+        port: u16,
+        /// Interrupt line.
+        gsi: u32,
+    },
+    /// An i8042 keyboard controller (`PNP0303`) at ports 0x60 and 0x64.
+    Keyboard {
+        /// Interrupt line of the keyboard.
+        gsi: u32,
+    },
+    /// A CMOS clock (`PNP0B00`): index port and, next to it, data port.
+    Rtc {
+        /// Index port.
+        port: u16,
+    },
+    /// The fixed ACPI hardware: PM1 event block at `base`, control block at `base + 4`, PM timer at
+    /// `base + 8`, reset register at `base + 12` (ACPI 6.5, 4.8.3). The power button is fixed too.
+    AcpiPower {
+        /// First of the 16 ports.
+        base: u16,
+        /// The system control interrupt.
+        gsi: u32,
+    },
+    /// A pvpanic port (`QEMU0001`).
+    Pvpanic {
+        /// The one port.
+        port: u16,
+    },
+    /// A virtio device on the MMIO transport (`LNRO0005`, `virtio_mmio.device=`).
+    VirtioMmio {
+        /// Guest physical address of the registers.
+        base: u64,
+        /// Length of the registers, bytes.
+        len: u64,
+        /// Interrupt line.
+        gsi: u32,
+    },
+}

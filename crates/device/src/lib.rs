@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod attach;
+#[cfg(feature = "test-utils")]
+mod fake;
+
+pub use arch::{IoAddr, Node};
+pub use attach::{Attach, AttachError, Irq, Subscriber, WireError, Wiring};
+pub use bus::{
+    AccessError, Action, BusDevice, IrqLine, Mmio, MutBusDevice, Pio, Range, RangeError,
+};
+pub use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+#[cfg(feature = "test-utils")]
+pub use fake::FakeWiring;
+pub use memory::GuestMemory;
+pub use snapshot::{Component, Persist, RestoreError, SaveError, Versioned};
+pub use vmm_sys_util::eventfd::EventFd;

@@ -1,0 +1,1 @@
+//! A hypervisor that plays exits from a list.

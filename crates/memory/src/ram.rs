@@ -1,0 +1,239 @@
+//! Guest RAM, made and owned.
+
+use std::{fs::File, io, sync::Arc};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    bitmap::{AtomicBitmap, NewBitmap},
+    mmap::{MmapRegionBuilder, MmapRegionError},
+};
+
+use crate::{Backing, GuestMemory, Pages, RamConfig, Region, advice};
+
+/// Guest RAM: its regions stay mapped as long as this, a [`GuestMemory`] or a VM holds them.
+#[derive(Debug)]
+pub struct Ram {
+    memory: GuestMemory,
+    regions: Vec<Arc<Region>>,
+}
+
+/// Why guest RAM could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RamError {
+    /// Nothing was asked for.
+    #[error("no RAM ranges; a machine has at least one")]
+    NoRanges,
+    /// A range is not a multiple of the huge pages that it should be made of.
+    #[error("RAM range of {len} bytes at {start:#x} is not a multiple of the huge page size {page}")]
+    NotHuge {
+        /// Guest physical start.
+        start: u64,
+        /// Length, bytes.
+        len: usize,
+        /// The huge page size, bytes.
+        page: u64,
+    },
+    /// The file is shorter than RAM.
+    #[error("the file behind RAM has {file} bytes; {ram} bytes of RAM need at least as many")]
+    ShortFile {
+        /// Length of the file, bytes.
+        file: u64,
+        /// Size of RAM, bytes.
+        ram: u64,
+    },
+    /// The memfd or file could not be made or sized.
+    #[error("the file behind {bytes} bytes of RAM could not be prepared")]
+    File {
+        /// Size of RAM, bytes.
+        bytes: u64,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The host does not map that much.
+    #[error(
+        "the host cannot map {len} bytes of RAM at {start:#x}; \
+         ask for less, or for huge pages only where enough are reserved"
+    )]
+    Map {
+        /// Guest physical start.
+        start: u64,
+        /// Length, bytes.
+        len: usize,
+        /// What the host said.
+        source: MmapRegionError,
+    },
+    /// The host mapped the memory but does not give its pages.
+    #[error("the host refuses {what} for {len} bytes of RAM at {start:#x}")]
+    Pages {
+        /// What was asked for.
+        what: &'static str,
+        /// Guest physical start.
+        start: u64,
+        /// Length, bytes.
+        len: u64,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The ranges overlap, are out of order, or end beyond the address space.
+    #[error("the RAM ranges do not make an address space")]
+    Ranges(#[source] vm_memory::GuestRegionCollectionError),
+    /// A range ends beyond 2^64.
+    #[error("RAM range of {len} bytes at {start:#x} ends beyond the address space")]
+    Overflow {
+        /// Guest physical start.
+        start: u64,
+        /// Length, bytes.
+        len: usize,
+    },
+}
+
+impl Ram {
+    /// Makes RAM of `ranges` (guest physical start and length in bytes, in order of address). It
+    /// reads as zero, except over [`Backing::Shared`] and [`Backing::CopyOnWrite`], where it reads
+    /// as the file, range after range.
+    ///
+    /// # Errors
+    /// The ranges are not ranges of one address space, or the host does not give the memory.
+    pub fn new(
+        ranges: &[(GuestAddress, usize)],
+        config: impl Into<RamConfig>,
+    ) -> Result<Self, RamError> {
+        let config = config.into();
+        check(ranges, config.pages)?;
+        let file = open(&config.backing, config.pages, total(ranges))?;
+        let mut regions = Vec::with_capacity(ranges.len());
+        let mut offset = 0;
+        for &(start, len) in ranges {
+            let file = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
+            regions.push(Arc::new(map(start, len, file, &config)?));
+            offset += len as u64;
+        }
+        let memory =
+            GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(RamError::Ranges)?;
+        let ram = Self { memory: Arc::new(memory), regions };
+        ram.advise(&config)?;
+        Ok(ram)
+    }
+
+    /// What devices and loaders hold: a handle on all of RAM.
+    pub fn memory(&self) -> GuestMemory {
+        Arc::clone(&self.memory)
+    }
+
+    /// What a VM holds: the regions, in order of address.
+    pub fn regions(&self) -> impl Iterator<Item = Arc<Region>> + '_ {
+        self.regions.iter().map(Arc::clone)
+    }
+
+    /// Size of RAM, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.regions().map(|region| region.len()).sum()
+    }
+
+    fn advise(&self, config: &RamConfig) -> Result<(), RamError> {
+        for region in &self.regions {
+            let refused = |what| {
+                let (start, len) = (region.start_addr().0, region.len());
+                move |source| RamError::Pages { what, start, len, source }
+            };
+            if config.pages == Pages::Transparent {
+                advice::huge_pages(region).map_err(refused("transparent huge pages"))?;
+            }
+            if config.prefault {
+                advice::populate(region).map_err(refused("all pages at once"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(ranges: &[(GuestAddress, usize)], pages: Pages) -> Result<(), RamError> {
+    if ranges.is_empty() {
+        return Err(RamError::NoRanges);
+    }
+    let Some(page) = pages.huge_size() else { return Ok(()) };
+    match ranges.iter().find(|(_, len)| !(*len as u64).is_multiple_of(page)) {
+        Some(&(start, len)) => Err(RamError::NotHuge { start: start.0, len, page }),
+        None => Ok(()),
+    }
+}
+
+fn total(ranges: &[(GuestAddress, usize)]) -> u64 {
+    ranges.iter().fold(0, |sum: u64, (_, len)| sum.saturating_add(*len as u64))
+}
+
+/// The file behind RAM, long enough for it.
+fn open(backing: &Backing, pages: Pages, bytes: u64) -> Result<Option<Arc<File>>, RamError> {
+    let failed = |source: io::Error| RamError::File { bytes, source };
+    let file = match backing {
+        Backing::Anonymous => return Ok(None),
+        Backing::Memfd => {
+            let file = memfd(pages).map_err(failed)?;
+            file.set_len(bytes).map_err(failed)?;
+            file
+        }
+        Backing::Shared(file) => {
+            if file.metadata().map_err(failed)?.len() < bytes {
+                file.set_len(bytes).map_err(failed)?;
+            }
+            file.try_clone().map_err(failed)?
+        }
+        Backing::CopyOnWrite(file) => {
+            let len = file.metadata().map_err(failed)?.len();
+            if len < bytes {
+                return Err(RamError::ShortFile { file: len, ram: bytes });
+            }
+            file.try_clone().map_err(failed)?
+        }
+    };
+    Ok(Some(Arc::new(file)))
+}
+
+fn memfd(pages: Pages) -> io::Result<File> {
+    let huge = match pages {
+        Pages::Default | Pages::Transparent => MFdFlags::empty(),
+        Pages::Huge2M => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB,
+        Pages::Huge1G => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_1GB,
+    };
+    Ok(memfd_create(c"guest-ram", MFdFlags::MFD_CLOEXEC | huge)?.into())
+}
+
+fn map(
+    start: GuestAddress,
+    len: usize,
+    file: Option<FileOffset>,
+    config: &RamConfig,
+) -> Result<Region, RamError> {
+    let failed = |source| RamError::Map { start: start.0, len, source };
+    let sharing = match config.backing {
+        Backing::Anonymous => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        Backing::CopyOnWrite(_) => libc::MAP_PRIVATE,
+        Backing::Memfd | Backing::Shared(_) => libc::MAP_SHARED,
+    };
+    let builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(sharing | page_flags(config));
+    let builder = match file {
+        Some(file) => builder.with_file_offset(file),
+        None => builder,
+    };
+    let mapping = builder.build().map_err(failed)?;
+    GuestRegionMmap::new(mapping, start).ok_or(RamError::Overflow { start: start.0, len })
+}
+
+/// Anonymous mappings name their huge pages themselves; a memfd has them already. Ordinary memory is
+/// overcommitted, as every guest expects; huge pages are reserved, because a guest that faults on a
+/// missing one would die.
+fn page_flags(config: &RamConfig) -> libc::c_int {
+    match (&config.backing, config.pages) {
+        (_, Pages::Default | Pages::Transparent) => libc::MAP_NORESERVE,
+        (Backing::Anonymous, Pages::Huge2M) => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+        (Backing::Anonymous, Pages::Huge1G) => libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
+        (_, Pages::Huge2M | Pages::Huge1G) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,2 @@
+# The kernel has reached user space.
+echo "PURLIN-OK boot"

@@ -1,0 +1,3 @@
+# The guest turns itself off.
+echo "PURLIN-OK poweroff"
+poweroff -f
