@@ -3,6 +3,8 @@
 
 mod attach;
 #[cfg(feature = "test-utils")]
+pub mod conformance;
+#[cfg(feature = "test-utils")]
 mod fake;
 
 pub use arch::{IoAddr, Node};

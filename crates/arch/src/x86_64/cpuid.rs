@@ -33,6 +33,11 @@ impl CpuidPolicy {
         Self { topology }
     }
 
+    /// The APIC id of vCPU `index`.
+    pub fn apic_id(&self, index: u32) -> u32 {
+        self.topology.apic_id(index)
+    }
+
     /// The answers of vCPU `index`, made from what the host supports.
     pub fn entries(&self, host: &[CpuidEntry], index: u32) -> Vec<CpuidEntry> {
         let _ = (index, &self.topology);

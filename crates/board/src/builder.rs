@@ -1,0 +1,165 @@
+//! The board while devices are attached.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use arch::{IoAddr, Layout, Node};
+use bus::{BusBuilder, BusDevice, Buses, Conflicts, IrqLine, Mmio, Pio, Range};
+use device::{Attach, AttachError, Component, EventFd, Irq, Subscriber, WireError, Wiring};
+use hypervisor::Vm;
+use memory::GuestMemory;
+
+use crate::{
+    Board,
+    alloc::{Lines, Window},
+    serve::Events,
+};
+
+/// Attaches devices to a machine, one call each, then [freezes](Self::freeze).
+pub struct BoardBuilder {
+    vm: Arc<dyn Vm>,
+    memory: GuestMemory,
+    pio: BusBuilder<Pio>,
+    mmio: BusBuilder<Mmio>,
+    window: Window,
+    lines: Lines,
+    names: BTreeSet<String>,
+    events: Events,
+    components: Vec<(String, Arc<Mutex<dyn Component>>)>,
+    nodes: Vec<Node>,
+}
+
+/// Why a board could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// The host gives no event loop.
+    #[error("the host gives no event loop for the devices")]
+    Events(#[from] event_manager::Error),
+    /// A device was not attached.
+    #[error("device `{name}` cannot be attached")]
+    Attach {
+        /// The device's name.
+        name: String,
+        /// Why.
+        source: AttachError,
+    },
+    /// Devices claim the same ports.
+    #[error("devices claim the same ports; each port belongs to one device")]
+    Pio(#[from] Conflicts<Pio>),
+    /// Devices claim the same addresses.
+    #[error("devices claim the same addresses; each address belongs to one device")]
+    Mmio(#[from] Conflicts<Mmio>),
+}
+
+impl BoardBuilder {
+    /// A board without devices for `vm`, whose RAM is `memory`.
+    ///
+    /// # Errors
+    /// The host gives no event loop.
+    pub fn new(vm: Arc<dyn Vm>, memory: GuestMemory, layout: &Layout) -> Result<Self, BoardError> {
+        Ok(Self {
+            vm,
+            memory,
+            pio: BusBuilder::new(),
+            mmio: BusBuilder::new(),
+            window: Window::new(&layout.window),
+            lines: Lines::new(layout.gsis.clone()),
+            names: BTreeSet::new(),
+            events: Events::new()?,
+            components: Vec::new(),
+            nodes: Vec::new(),
+        })
+    }
+
+    /// Attaches `device` under `name`, which messages use and under which its state is saved.
+    ///
+    /// # Errors
+    /// The name is taken, or the device does not get what it needs.
+    pub fn attach<A: Attach>(&mut self, name: &str, device: A) -> Result<A::Handle, BoardError> {
+        let failed = |source| BoardError::Attach { name: name.to_owned(), source };
+        if !self.names.insert(name.to_owned()) {
+            return Err(failed(AttachError::NameTaken(name.to_owned())));
+        }
+        device.attach(&mut Slot { board: self, name }).map_err(failed)
+    }
+
+    /// Ends the attaching: the buses can no longer change, and every conflict among the claims is
+    /// reported, before any guest code runs.
+    ///
+    /// # Errors
+    /// Claims overlap.
+    pub fn freeze(self) -> Result<Board, BoardError> {
+        let buses = Buses { pio: self.pio.freeze()?, mmio: self.mmio.freeze()? };
+        Ok(Board::new(Arc::new(buses), self.nodes, self.events, self.components))
+    }
+}
+
+impl fmt::Debug for BoardBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoardBuilder")
+            .field("names", &self.names)
+            .field("pio", &self.pio)
+            .field("mmio", &self.mmio)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one device sees of the board while it is attached: claims are noted under its name.
+struct Slot<'a> {
+    board: &'a mut BoardBuilder,
+    name: &'a str,
+}
+
+impl Wiring for Slot<'_> {
+    fn memory(&self) -> GuestMemory {
+        Arc::clone(&self.board.memory)
+    }
+
+    fn pio(&mut self, at: Range<Pio>, device: Arc<dyn BusDevice>) {
+        self.board.pio.claim(self.name, at, device);
+    }
+
+    fn mmio(&mut self, at: Range<Mmio>, device: Arc<dyn BusDevice>) {
+        self.board.mmio.claim(self.name, at, device);
+    }
+
+    fn window(&mut self, len: u64) -> Result<Range<Mmio>, WireError> {
+        self.board.window.take(len)
+    }
+
+    fn irq(&mut self, want: Irq) -> Result<(u32, IrqLine), WireError> {
+        let gsi = self.board.lines.take(want, self.name)?;
+        let event = self.board.vm.irqfd(gsi).map_err(refused)?;
+        let raise = move || {
+            let begin = trace::mark();
+            let result = event.write(1);
+            trace::record(trace::Kind::Interrupt, gsi.into(), begin);
+            result
+        };
+        Ok((gsi, IrqLine::from_fn(raise)))
+    }
+
+    fn doorbell(&mut self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError> {
+        self.board.vm.ioeventfd(at, value).map_err(refused)
+    }
+
+    fn poll(&mut self, subscriber: Subscriber) {
+        self.board.events.add(subscriber);
+    }
+
+    fn persist(&mut self, component: Arc<Mutex<dyn Component>>) {
+        self.board.components.push((self.name.to_owned(), component));
+    }
+
+    fn announce(&mut self, node: Node) {
+        self.board.nodes.push(node);
+    }
+}
+
+fn refused(error: hypervisor::WireError) -> WireError {
+    WireError::Host { what: "an event between guest and device".to_owned(), source: error.into() }
+}

@@ -1,0 +1,141 @@
+//! What every device must do, as test bodies that a device's own tests call.
+//!
+//! Attach one or several devices to a [`FakeWiring`], then call [`bus_device`], or the bodies one by
+//! one. A body panics with a message that says where.
+
+use std::sync::PoisonError;
+
+use bus::{Bus, Buses, Space};
+use snapshot::Section;
+
+use crate::FakeWiring;
+
+/// The widths of accesses that a guest can make, and one that it cannot.
+const WIDTHS: [usize; 5] = [1, 2, 4, 8, 3];
+/// Bytes at the edges: nothing, everything, the sign bit, the largest below it, and a mixture.
+const VALUES: [u8; 6] = [0x00, 0xff, 0x80, 0x7f, 0x01, 0x5a];
+/// Offsets tried at either end of a range.
+const REACH: u64 = 4096;
+
+/// Every body in order: accesses, snapshot, garbage. The devices must have been attached to `wiring`
+/// and not yet frozen. Their clocks must stand still, since what is saved twice must be equal.
+///
+/// # Panics
+/// A device does not conform.
+#[expect(clippy::panic, reason = "a test body reports by panicking")]
+pub fn bus_device(wiring: &mut FakeWiring) {
+    let buses = match wiring.freeze() {
+        Ok(buses) => buses,
+        Err(error) => panic!("the device's claims cannot be frozen: {error}"),
+    };
+    takes_every_access(&buses);
+    comes_back_from_a_snapshot(wiring);
+    refuses_garbage(wiring);
+    takes_every_access(&buses);
+}
+
+/// Reads and writes every offset of every claim, and across both its ends, at every width, with
+/// values at the edges. Nothing may panic or hang; the actions asked for are ignored.
+pub fn takes_every_access(buses: &Buses) {
+    every_access(&buses.pio);
+    every_access(&buses.mmio);
+}
+
+fn every_access<S: Space>(bus: &Bus<S>) {
+    for range in bus.ranges() {
+        let (first, last) = (range.first().into(), range.last().into());
+        let start = first.saturating_sub(7)..=last.min(first.saturating_add(REACH));
+        let end = last.saturating_sub(REACH).max(first.saturating_add(REACH))..=last;
+        for at in start.chain(end).filter_map(|at| S::Addr::try_from(at).ok()) {
+            for width in WIDTHS {
+                access(bus, at, width);
+            }
+        }
+    }
+}
+
+fn access<S: Space>(bus: &Bus<S>, at: S::Addr, width: usize) {
+    let mut data = [0; 8];
+    let Some(data) = data.get_mut(..width) else { return };
+    for value in VALUES {
+        bus.read(at, data);
+        data.fill(value);
+        bus.write(at, data);
+        data.reverse();
+        if let Some(byte) = data.first_mut() {
+            *byte = !value;
+        }
+        bus.write(at, data);
+    }
+    bus.read(at, data);
+}
+
+/// Saves each component, restores it from that and saves it again: the two sections are equal.
+///
+/// # Panics
+/// They are not, or a component cannot be saved or does not take its own state back.
+#[expect(clippy::panic, reason = "a test body reports by panicking")]
+pub fn comes_back_from_a_snapshot(wiring: &FakeWiring) {
+    let before = sections(wiring);
+    assert!(!before.is_empty(), "nothing is saved; a device without state saves an empty section");
+    for (component, section) in wiring.components.iter().zip(&before) {
+        let mut component = component.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = component.restore_section(section.clone()) {
+            panic!("`{}` does not take its own state back: {error}", section.kind);
+        }
+    }
+    assert_eq!(sections(wiring), before, "a restored component saves something else");
+}
+
+/// Offers each component sections that are not its own or make no sense. Each is refused, and
+/// changes nothing.
+///
+/// # Panics
+/// A component takes one, or changes by refusing.
+pub fn refuses_garbage(wiring: &FakeWiring) {
+    let before = sections(wiring);
+    for (component, good) in wiring.components.iter().zip(&before) {
+        let mut component = component.lock().unwrap_or_else(PoisonError::into_inner);
+        for bad in garbage(good) {
+            let refused = component.restore_section(bad.clone()).is_err();
+            assert!(refused, "`{}` takes {bad:?}", good.kind);
+        }
+    }
+    assert_eq!(sections(wiring), before, "a component changes by refusing a state");
+}
+
+fn garbage(good: &Section) -> Vec<Section> {
+    let state = |state: snapshot::Value| Section { state, ..good.clone() };
+    let mut bad = vec![
+        Section { kind: String::new(), ..good.clone() },
+        Section { kind: format!("{}x", good.kind), ..good.clone() },
+        Section { version: 0, ..good.clone() },
+        Section { version: u32::MAX, ..good.clone() },
+        state(snapshot::Value::Null),
+        state("garbage".into()),
+        state(u64::MAX.into()),
+    ];
+    if let snapshot::Value::Object(fields) = &good.state {
+        let mut extra = fields.clone();
+        extra.insert("a field of nobody".to_owned(), 1.into());
+        bad.push(state(extra.into()));
+        for name in fields.keys() {
+            let mut wrong = fields.clone();
+            wrong.insert(name.clone(), "garbage".into());
+            bad.push(state(wrong.into()));
+        }
+    }
+    bad
+}
+
+#[expect(clippy::panic, reason = "a test body reports by panicking")]
+fn sections(wiring: &FakeWiring) -> Vec<Section> {
+    let save = |component: &std::sync::Arc<std::sync::Mutex<dyn crate::Component>>| {
+        let mut component = component.lock().unwrap_or_else(PoisonError::into_inner);
+        match component.save_section() {
+            Ok(section) => section,
+            Err(error) => panic!("a component cannot be saved: {error}"),
+        }
+    };
+    wiring.components.iter().map(save).collect()
+}

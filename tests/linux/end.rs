@@ -1,0 +1,67 @@
+//! How guests end, told apart by the exit status.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::{BOOT, Guest};
+
+#[test]
+fn power_off_ends_with_status_0() {
+    let Some(guest) = Guest::new("power_off_ends_with_status_0", "poweroff") else { return };
+    let exit = guest.run();
+    assert!(exit.output.contains("PURLIN-OK poweroff"), "{}", exit.output);
+    assert_eq!(exit.status, 0, "{}", exit.errors);
+}
+
+#[test]
+fn a_reset_ends_with_its_own_status() {
+    let Some(guest) = Guest::new("a_reset_ends_with_its_own_status", "reboot") else { return };
+    let exit = guest.run();
+    assert!(exit.output.contains("PURLIN-OK reboot"), "{}", exit.output);
+    assert_eq!(exit.status, vmm_status::RESET, "{}", exit.errors);
+}
+
+#[test]
+fn a_reboot_really_boots_again() {
+    let Some(guest) = Guest::new("a_reboot_really_boots_again", "reboot") else { return };
+    let mut purlin = guest.arguments(["--on-reset", "reboot"]).start();
+    purlin.expect("PURLIN-OK reboot", BOOT);
+    purlin.expect_after("PURLIN-OK reboot", "Linux version", BOOT);
+    purlin.signal(Signal::SIGKILL);
+    purlin.wait(Duration::from_secs(10));
+}
+
+#[test]
+fn a_kernel_panic_ends_with_its_own_status() {
+    let test = "a_kernel_panic_ends_with_its_own_status";
+    let Some(guest) = Guest::new(test, "panic") else { return };
+    let exit = guest.run();
+    assert!(exit.output.contains("Kernel panic - not syncing"), "{}", exit.output);
+    assert_eq!(exit.status, vmm_status::PANIC, "{}", exit.errors);
+}
+
+#[test]
+fn a_triple_fault_ends_with_its_own_status_and_says_so() {
+    let test = "a_triple_fault_ends_with_its_own_status_and_says_so";
+    let Some(guest) = Guest::new(test, "reboot") else { return };
+    let exit = guest.cmdline("reboot=t").run();
+    assert_eq!(exit.status, vmm_status::CRASH, "{}", exit.errors);
+    assert!(exit.errors.contains("triple"), "{}", exit.errors);
+}
+
+#[test]
+fn sigterm_presses_the_power_button() {
+    let Some(guest) = Guest::new("sigterm_presses_the_power_button", "button") else { return };
+    let mut purlin = guest.start();
+    purlin.expect("PURLIN-READY button", BOOT);
+    purlin.signal(Signal::SIGTERM);
+    let exit = purlin.wait(BOOT);
+    assert!(exit.output.contains("PURLIN-OK button"), "{}", exit.output);
+    assert_eq!(exit.status, 0, "{}", exit.errors);
+}
+
+/// The statuses that the binary documents.
+mod vmm_status {
+    pub(super) use vmm::status::{CRASH, PANIC, RESET};
+}
