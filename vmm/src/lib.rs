@@ -1,1 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod status;
+pub mod terminal;

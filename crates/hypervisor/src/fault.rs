@@ -40,6 +40,13 @@ pub enum FaultReason {
     },
 }
 
+impl FaultReason {
+    /// The bytes of the instruction that KVM could not emulate, if it told.
+    pub(crate) fn instruction(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
 /// The registers of a vCPU, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {

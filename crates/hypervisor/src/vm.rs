@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use arch::IoAddr;
-use memory::Region;
+use arch::{IoAddr, Topology};
+use memory::{GuestMemoryRegion, Region};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{StateError, Vcpu, VmState};
@@ -22,6 +22,10 @@ pub trait Hypervisor: Send + Sync {
 pub struct VmConfig {
     /// The frequency that the guest's time stamp counters count at, kHz; the host's own if `None`.
     pub tsc_khz: Option<u32>,
+    /// How vCPUs are arranged, which decides their APIC ids: hosts fix them when a vCPU is made.
+    /// The same as that of the [`CpuidPolicy`](crate::CpuidPolicy); if `None`, each vCPU's index is
+    /// its APIC id.
+    pub topology: Option<Topology>,
 }
 
 /// Names a mapped region of one machine.
@@ -194,6 +198,12 @@ pub enum CreateError {
         /// The last that the host allows.
         last: u32,
     },
+    /// The vCPU is there already.
+    #[error("vCPU {index} is created already; each index makes one vCPU")]
+    VcpuTaken {
+        /// What was asked for.
+        index: u32,
+    },
     /// The host refused a step.
     #[error("the host refuses to {step}")]
     Host {
@@ -239,6 +249,21 @@ pub enum MapError {
         /// What the host said.
         source: io::Error,
     },
+}
+
+impl MapError {
+    /// The conflict of `region` with the first of `mapped` that it shares addresses with.
+    pub(crate) fn overlap<'a>(
+        region: &Region,
+        mut mapped: impl Iterator<Item = &'a Arc<Region>>,
+    ) -> Option<Self> {
+        let place = |region: &Region| (region.start_addr().0, region.len());
+        let (start, len) = place(region);
+        let (other, other_len) = mapped.by_ref().map(|mapped| place(mapped)).find(|(other, other_len)| {
+            start < other.saturating_add(*other_len) && *other < start.saturating_add(len)
+        })?;
+        Some(Self::Overlap { start, len, other, other_len })
+    }
 }
 
 /// Why an event cannot be wired to the guest.

@@ -2,7 +2,7 @@
 
 // anchor: registers
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -27,28 +27,31 @@ const PORTS: u16 = 4;
 // end: registers
 
 // anchor: state
+/// What says the time.
+type Clock = Box<dyn Fn() -> Instant + Send>;
+
 /// The running device.
-#[derive(Debug)]
-struct Chip {
+pub(crate) struct Chip {
     timeout: u16,
     deadline: Option<Instant>,
     barked: bool,
+    clock: Clock,
     /// Wakes the I/O thread at the deadline.
     timer: TimerFd,
     line: IrqLine,
 }
 
 impl Chip {
-    fn new(line: IrqLine) -> io::Result<Self> {
+    pub(crate) fn new(clock: Clock, line: IrqLine) -> io::Result<Self> {
         // It must not block: the guest may feed the dog after the I/O thread has been woken.
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        Ok(Self { timeout: 0, deadline: None, barked: false, timer, line })
+        Ok(Self { timeout: 0, deadline: None, barked: false, clock, timer, line })
     }
 
     /// Lets the watchdog bark after `time`, or never.
     fn set(&mut self, time: Option<Duration>) {
-        self.deadline = time.map(|time| Instant::now() + time);
+        self.deadline = time.map(|time| (self.clock)() + time);
         let result = match time {
             // A timer descriptor takes 0 for `never`.
             Some(time) => {
@@ -112,7 +115,7 @@ impl MutEventSubscriber for Chip {
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
         // Empties the descriptor. That it is empty already is no error: see `Chip::new`.
         let _ = self.timer.wait();
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if self.deadline.is_some_and(|deadline| deadline <= (self.clock)()) {
             self.bark();
         }
     }
@@ -124,10 +127,12 @@ impl MutEventSubscriber for Chip {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedWatchdog {
-    timeout_ms: u16,
+    /// The register.
+    pub(crate) timeout_ms: u16,
     /// How long until it barks; not at all if `None`.
-    left_ms: Option<u16>,
-    barked: bool,
+    pub(crate) left_ms: Option<u16>,
+    /// The status bit.
+    pub(crate) barked: bool,
 }
 
 impl Versioned for SavedWatchdog {
@@ -139,8 +144,9 @@ impl Persist for Chip {
     type State = SavedWatchdog;
 
     fn save(&mut self) -> Result<SavedWatchdog, SaveError> {
+        let now = (self.clock)();
         let left = |deadline: Instant| {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(now);
             u16::try_from(left.as_millis()).unwrap_or(u16::MAX)
         };
         let left_ms = self.deadline.map(left);
@@ -162,13 +168,33 @@ impl Persist for Chip {
 // end: saved
 
 // anchor: attach
-/// A watchdog with four ports from `port` on, and interrupt line `irq`.
-#[derive(Clone, Copy, Debug)]
+/// A watchdog: four ports and an interrupt line.
 pub struct Watchdog {
-    /// First of the ports.
-    pub port: u16,
-    /// Interrupt line.
-    pub irq: u32,
+    port: u16,
+    irq: u32,
+    clock: Clock,
+}
+
+impl Watchdog {
+    /// A watchdog with its ports from `port` on, and interrupt line `irq`.
+    pub fn new(port: u16, irq: u32) -> Self {
+        Self { port, irq, clock: Box::new(Instant::now) }
+    }
+
+    /// Takes the time from `clock` instead of the host's.
+    #[must_use]
+    pub fn clock(self, clock: impl Fn() -> Instant + Send + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
+    }
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog")
+            .field("port", &self.port)
+            .field("irq", &self.irq)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Attach for Watchdog {
@@ -176,7 +202,7 @@ impl Attach for Watchdog {
 
     fn attach(self, wiring: &mut dyn Wiring) -> Result<(), AttachError> {
         let (_, line) = wiring.irq(Irq::Fixed(self.irq))?;
-        let chip = Arc::new(Mutex::new(Chip::new(line)?));
+        let chip = Arc::new(Mutex::new(Chip::new(self.clock, line)?));
         wiring.pio(Range::new(self.port, PORTS)?, chip.clone());
         wiring.poll(chip.clone());
         wiring.persist(chip);
@@ -184,6 +210,3 @@ impl Attach for Watchdog {
     }
 }
 // end: attach
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,49 @@
-fn main() {}
+//! `purlin`: the reference VMM.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod logger;
+
+use std::{error::Error, process::ExitCode};
+
+use purlin_vmm::status::ExitStatus;
+
+/// What ended the command, and what the process says of it.
+type Outcome = Result<ExitStatus, Failure>;
+
+/// A command that failed.
+#[derive(Debug)]
+struct Failure {
+    status: ExitStatus,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// The user asked for what cannot be.
+    fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { status: ExitStatus::Usage, error: error.into() }
+    }
+
+    /// The host or the VMM failed.
+    fn run(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { status: ExitStatus::Failed, error: error.into() }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the place where errors reach the user")]
+fn main() -> ExitCode {
+    match cli::execute() {
+        Ok(status) => status.into(),
+        Err(Failure { status, error }) => {
+            eprintln!("purlin: error: {}", chain(&*error));
+            status.into()
+        }
+    }
+}
+
+/// The error and its causes in a line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -3,11 +3,15 @@
 # $1 is the control port.
 
 cd /run/with-kvm || exit
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+./busybox --install -s bin
+export PATH=/run/with-kvm/bin
 exec 3>"$1"
 
+# The ports appear one by one, and not in the order of their numbers.
 port() {
-    name=$(grep -l "^purlin.$1\$" /sys/class/virtio-ports/*/name)
+    until name=$(grep -l "^purlin.$1\$" /sys/class/virtio-ports/*/name); do
+        usleep 10000
+    done
     name=${name%/name}
     echo "/dev/${name##*/}"
 }
@@ -36,11 +40,22 @@ mkdir -p "$scratch"
 chown "$owner" "$scratch"
 
 # Through pipes rather than the ports themselves: a port can't be opened twice, as /dev/stdout would.
+# Each is first opened for reading and writing, which does not wait for another side:
+# 4 and 5 become the two ends of the input, 6 and 7 of the output, 8 and 9 of the error output.
 mkfifo in out err
 chown "$owner" in out err
-cat out >"$(port stdout)" &
+exec 9<>in 4<in 5>in
+exec 9<>out 6<out 7>out
+exec 9<>err 8<err
+exec 9>err
+
+copy() {
+    exec 3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&-
+    exec cat
+}
+copy <&6 >"$(port stdout)" &
 out=$!
-cat err >"$(port stderr)" &
+copy <&8 >"$(port stderr)" &
 err=$!
 
 echo ready >&3
@@ -48,15 +63,15 @@ if [ -f job/terminal ]; then
     read -r rows columns <job/terminal
     stty -F /dev/hvc0 sane rows "${rows:-24}" cols "${columns:-80}"
     chown "${owner%:*}" /dev/hvc0
-    setsid -c /run/with-kvm/busybox sh job/run </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+    setsid -c sh job/run </dev/hvc0 >/dev/hvc0 2>&1 3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&-
     status=$?
-    # Nothing else opens them, and the readers must see their end.
-    : >out 2>err
 else
-    cat "$(port stdin)" >in 2>/dev/null 3>&- &
-    setsid /run/with-kvm/busybox sh job/run <in >out 2>err 3>&-
+    copy <"$(port stdin)" >&5 &
+    exec 5>&-
+    setsid sh job/run <&4 >&7 2>&9 3>&- 4<&- 6<&- 7>&- 8<&- 9>&-
     status=$?
 fi
+exec 7>&- 9>&-
 
 # What the command left running would keep its streams open for ever.
 for process in /proc/[0-9]*; do

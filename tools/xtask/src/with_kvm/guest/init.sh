@@ -1,7 +1,9 @@
 #!/bin/sh
 # First program of the outer guest: loads KVM, makes the host's root directory this guest's own, and
-# hands over to the agent, which runs the job there. Commands are busybox's own (no directory of links
-# is needed: its shell finds them in itself).
+# hands over to the agent, which runs the job there.
+
+/bin/busybox --install -s /bin
+export PATH=/bin
 
 say() {
     echo "$*" >/dev/console
@@ -66,6 +68,6 @@ done </job/writable
 mount --move /dev $root/dev
 mount --move /proc $root/proc
 mount --move /sys $root/sys
-mkdir -p $root/run/with-kvm
+mkdir -p $root/run/with-kvm/bin
 cp -r /job /bin/busybox /agent.sh $root/run/with-kvm/
 exec switch_root $root /run/with-kvm/busybox sh /run/with-kvm/agent.sh "$control"

@@ -1,0 +1,138 @@
+use arch::{Layout, Node, Topology};
+
+use super::*;
+use crate::tables::bytes::checksum;
+
+const NODES: [Node; 6] = [
+    Node::Uart { port: 0x3f8, gsi: 4 },
+    Node::Keyboard { gsi: 1 },
+    Node::Rtc { port: 0x70 },
+    Node::AcpiPower { base: 0x600, gsi: 9 },
+    Node::Pvpanic { port: 0x505 },
+    Node::VirtioMmio { base: 0xc000_0000, len: 0x1000, gsi: 16 },
+];
+
+fn area(nodes: &[Node], cpus: u32) -> Result<Vec<u8>, TablesError> {
+    let layout = Layout::for_ram(64 << 20).unwrap();
+    let topology = Topology::flat(cpus).unwrap();
+    build(&Platform { layout: &layout, topology: &topology, nodes }).map(|block| block.bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The table at guest physical `address`.
+fn table_at(area: &[u8], address: u64) -> &[u8] {
+    let at = usize::try_from(address - place::ACPI).unwrap();
+    &area[at..at + usize::try_from(u32_at(area, at + 4)).unwrap()]
+}
+
+/// What the XSDT lists.
+fn tables(area: &[u8]) -> Vec<&[u8]> {
+    let xsdt = table_at(area, u64_at(area, 24));
+    xsdt[36..].chunks(8).map(|entry| table_at(area, u64_at(entry, 0))).collect()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn every_table_in_the_chain_sums_to_zero() {
+    let area = area(&NODES, 4).unwrap();
+    let xsdt = table_at(&area, u64_at(&area, 24));
+    let fadt = tables(&area)[0];
+    let dsdt = table_at(&area, u64_at(fadt, 140));
+    let sums = [&area[..20], &area[..36], xsdt, fadt, dsdt, tables(&area)[1]].map(checksum);
+    assert_eq!(sums, [0; 6]);
+    assert_eq!([&xsdt[..4], &dsdt[..4]], [b"XSDT", b"DSDT"]);
+}
+
+#[test]
+fn the_fadt_gives_the_fixed_hardware() {
+    let area = area(&NODES, 1).unwrap();
+    let fadt = tables(&area)[0];
+    assert_eq!(&fadt[..4], b"FACP");
+    assert_eq!([56, 64, 76].map(|at| u32_at(fadt, at)), [0x600, 0x604, 0x608]);
+    assert_eq!([148, 172, 208, 116].map(|at| u64_at(fadt, at + 4)), [0x600, 0x604, 0x608, 0x60c]);
+    assert_eq!((fadt[46], fadt[128]), (9, 1));
+    let flags = u32_at(fadt, 112);
+    // Reset register, no hardware-reduced ACPI, power button fixed.
+    assert_eq!((flags >> 10 & 1, flags >> 20 & 1, flags >> 4 & 1), (1, 0, 0));
+}
+
+#[test]
+fn the_facs_is_at_a_multiple_of_64() {
+    let area = area(&NODES, 1).unwrap();
+    let facs = u64::from(u32_at(tables(&area)[0], 36));
+    assert_eq!(facs % 64, 0);
+    assert_eq!(&table_at(&area, facs)[..4], b"FACS");
+}
+
+#[test]
+fn boot_flags_say_which_legacy_devices_there_are() {
+    let flags = |nodes: &[Node]| tables(&area(nodes, 1).unwrap())[0][109];
+    assert_eq!(flags(&NODES), 0b00_0111);
+    assert_eq!(flags(&[]), 0b10_0100);
+}
+
+#[test]
+fn without_the_fixed_hardware_acpi_is_hardware_reduced_and_cannot_sleep() {
+    let area = area(&NODES[..3], 1).unwrap();
+    let fadt = tables(&area)[0];
+    assert_eq!(u32_at(fadt, 112) >> 20 & 1, 1);
+    assert!(!contains(table_at(&area, u64_at(fadt, 140)), b"_S5_"));
+}
+
+#[test]
+fn the_madt_has_every_processor_and_the_system_control_interrupt() {
+    let area = area(&NODES, 64).unwrap();
+    let madt = tables(&area)[1];
+    let mut structures = Vec::new();
+    let mut rest = &madt[44..];
+    while let [kind, len, ..] = *rest {
+        structures.push((kind, &rest[2..usize::from(len)]));
+        rest = &rest[usize::from(len)..];
+    }
+    let cpus: Vec<u8> =
+        structures.iter().filter(|(kind, _)| *kind == 0).map(|(_, b)| b[1]).collect();
+    assert_eq!(cpus, (0..64).collect::<Vec<u8>>());
+    let overrides: Vec<&[u8]> =
+        structures.iter().filter(|(kind, _)| *kind == 2).map(|(_, bytes)| *bytes).collect();
+    assert_eq!(overrides, [[0, 9, 9, 0, 0, 0, 5, 0]]);
+}
+
+#[test]
+fn the_dsdt_has_every_device() {
+    let area = area(&NODES, 1).unwrap();
+    let dsdt = table_at(&area, u64_at(tables(&area)[0], 140));
+    for id in [b"\x41\xd0\x05\x01", b"\x41\xd0\x03\x03", b"\x41\xd0\x0b\x00"] {
+        assert!(contains(dsdt, id), "{id:x?}");
+    }
+    assert!(contains(dsdt, b"QEMU0001") && contains(dsdt, b"LNRO0005"));
+    // Memory32Fixed, read and write; then Interrupt: consumer, edge, active high, exclusive.
+    let registers = b"\x86\x09\x00\x01\x00\x00\x00\xc0\x00\x10\x00\x00\x89\x06\x00\x03\x01\x10";
+    assert!(contains(dsdt, registers));
+    assert!(contains(dsdt, b"_S5_\x12\x08\x04\x0a\x05\x0a\x05\x00\x00"));
+}
+
+#[test]
+fn more_devices_than_there_is_room_for_are_refused_with_their_size() {
+    assert!(area(&[NODES[5]; 500], 64).is_ok());
+    let error = area(&[NODES[5]; 2000], 64).unwrap_err().to_string();
+    assert!(error.contains("there is room for 65536"), "{error}");
+    let error = area(&[NODES[5]; 5000], 64).unwrap_err().to_string();
+    assert_eq!(error, "5000 devices cannot be named in ACPI; expected at most 4095");
+}
+
+#[test]
+fn a_virtio_device_above_4_gib_is_refused() {
+    let node = Node::VirtioMmio { base: 1 << 32, len: 0x1000, gsi: 16 };
+    let error = area(&[node], 1).unwrap_err().to_string();
+    assert!(error.contains("address of a virtio device 0x100000000 does not fit"), "{error}");
+}

@@ -1,0 +1,54 @@
+//! Interrupts and doorbells.
+
+use arch::IoAddr;
+
+use super::{Guest, Seen, code, out};
+use crate::{Hypervisor, MsiMessage, conformance::within_limit};
+
+/// The vector of the message.
+const VECTOR: u32 = 0x50;
+
+/// `hlt` waits for the line's interrupt, which goes through the PIC.
+pub fn a_halted_vcpu_wakes_by_its_interrupt(hypervisor: &dyn Hypervisor) {
+    let mut guest = Guest::new(hypervisor, code::HALT);
+    guest.handler(0x24, 0x1800, code::PIC_HANDLER);
+    let line = guest.vm.irqfd(4).expect("line 4 has an event");
+    within_limit("an interrupt by line", move || {
+        assert_eq!(guest.next(), out(0xf5, &[0xef]));
+        line.write(1).expect("the line is raised");
+        assert_eq!(guest.next(), out(0xf6, &[0xef]));
+        assert_eq!(guest.next(), out(0xf4, &[0x20]));
+    });
+}
+
+/// A message interrupts, sent by itself and by its line.
+pub fn a_message_interrupts(hypervisor: &dyn Hypervisor) {
+    let message = MsiMessage { address: 0xfee0_0000, data: VECTOR };
+    for by_line in [true, false] {
+        let mut guest = Guest::new(hypervisor, code::X2APIC);
+        guest.handler(VECTOR.into(), 0x1800, code::HANDLER);
+        let Some(msi) = guest.vm.msi() else { return };
+        msi.route(24, Some(message)).expect("the message is routed");
+        let line = guest.vm.irqfd(24).expect("the message's line has an event");
+        within_limit("an interrupt by message", move || {
+            assert_eq!(guest.next(), out(0xf5, &[0xff]));
+            if by_line {
+                line.write(1).expect("the line is raised");
+            } else {
+                let msi = guest.vm.msi().expect("there still are messages");
+                msi.send(message).expect("the message is sent");
+            }
+            assert_eq!(guest.next(), out(0xf6, &[0xff]));
+            assert_eq!(guest.next(), out(0xf4, &[0xff]));
+        });
+    }
+}
+
+/// A doorbell takes the writes of its value; others are exits.
+pub fn doorbells_ring_without_an_exit(hypervisor: &dyn Hypervisor) {
+    let mut guest = Guest::new(hypervisor, code::DOORBELL);
+    let at = IoAddr::Pio(0x500);
+    let bell = guest.vm.ioeventfd(at, Some(0x1234)).expect("the doorbell has an event");
+    assert_eq!(guest.next(), Seen::Out { port: 0x500, width: 2, data: vec![0x35, 0x12] });
+    assert_eq!(bell.read().ok(), Some(1), "the first write rang");
+}

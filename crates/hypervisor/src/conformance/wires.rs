@@ -1,0 +1,54 @@
+//! Interrupt lines, messages and doorbells.
+
+use arch::IoAddr;
+
+use super::machine;
+use crate::{Hypervisor, MsiMessage, WireError};
+
+/// Every IOAPIC line has events, as many as are asked for; a line beyond all is an error.
+pub fn interrupt_lines_have_events(hypervisor: &dyn Hypervisor) {
+    let vm = machine(hypervisor);
+    for gsi in (0..24).chain([4, 4]) {
+        let event = vm.irqfd(gsi).expect("a line has an event");
+        event.write(1).expect("a line is raised");
+    }
+    match vm.irqfd(u32::MAX) {
+        Err(WireError::Gsi { gsi: u32::MAX, .. }) => {}
+        other => panic!("there is no line {:#x}, but got {other:?}", u32::MAX),
+    }
+}
+
+/// Where there are messages, they have the lines from 24 on, and can be changed and removed.
+pub fn messages_have_lines_of_their_own(hypervisor: &dyn Hypervisor) {
+    let vm = machine(hypervisor);
+    let Some(msi) = vm.msi() else { return };
+    let message = |data| Some(MsiMessage { address: 0xfee0_0000, data });
+    match msi.route(23, message(0x40)) {
+        Err(WireError::Gsi { gsi: 23, .. }) => {}
+        other => panic!("line 23 is the IOAPIC's, but got {other:?}"),
+    }
+    let early = vm.irqfd(25).expect("a line has an event before its message");
+    msi.route(24, message(0x40)).expect("a message is routed");
+    msi.route(25, message(0x41)).expect("a second message is routed");
+    msi.route(24, message(0x42)).expect("a message is changed");
+    let late = vm.irqfd(24).expect("a line has an event after its message");
+    for event in [&early, &late] {
+        event.write(1).expect("a message is raised");
+    }
+    msi.route(24, None).expect("a message is removed");
+    vm.irqfd(4).expect("the other lines still have events");
+}
+
+/// A place, or a place and a value, has one event.
+pub fn a_doorbell_has_one_event(hypervisor: &dyn Hypervisor) {
+    let vm = machine(hypervisor);
+    for at in [IoAddr::Pio(0x500), IoAddr::Mmio(0xd000_0050)] {
+        let _one = vm.ioeventfd(at, Some(1)).expect("a doorbell has an event");
+        let _two = vm.ioeventfd(at, Some(2)).expect("another value has another event");
+        match vm.ioeventfd(at, Some(2)) {
+            Err(WireError::Host { .. }) => {}
+            other => panic!("{at:?} has an event for 2 already, but got {other:?}"),
+        }
+    }
+    let _any = vm.ioeventfd(IoAddr::Mmio(0xd000_0060), None).expect("a doorbell takes any value");
+}

@@ -1,0 +1,127 @@
+//! The vCPU level: `KVM_RUN` and its returns.
+
+use std::{io, sync::Arc};
+
+use arch::{CpuStart, CpuidPolicy};
+use kvm_bindings::{KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT};
+use kvm_ioctls::{Cap, VcpuFd};
+
+use super::{
+    exit, fault, host,
+    kick::Kick,
+    machine::Machine,
+    page::RunPage,
+    sys,
+};
+use crate::{
+    CreateError, Debugger, Exit, Kicker, RunError, StateError, Vcpu, VcpuState,
+};
+
+/// One vCPU.
+///
+/// The file descriptor is dropped before the machine, whose memory KVM may use until then.
+#[derive(Debug)]
+pub(super) struct KvmVcpu {
+    pub(super) fd: VcpuFd,
+    page: RunPage,
+    kick: Kick,
+    /// A kick was taken and `Interrupted` is still owed for it.
+    kicked: bool,
+    pub(super) index: u32,
+    pub(super) machine: Arc<Machine>,
+}
+
+/// Why `KVM_RUN` is over.
+enum Entered {
+    /// By a kick: nothing is half done.
+    Interrupted,
+    /// By an exit, which the run page describes.
+    Exited,
+}
+
+impl KvmVcpu {
+    pub(super) fn new(machine: Arc<Machine>, index: u32) -> Result<Self, CreateError> {
+        let fd = machine.fd.create_vcpu(machine.id(index).into());
+        let fd = fd.map_err(|error| match error.errno() {
+            libc::EEXIST => CreateError::VcpuTaken { index },
+            _ => host("create a vCPU")(error),
+        })?;
+        let page = RunPage::map(&fd, machine.fd.run_size())
+            .map_err(|source| CreateError::Host { step: "map a vCPU's run page", source })?;
+        if let Some(khz) = machine.config.tsc_khz {
+            fd.set_tsc_khz(khz).map_err(host("set the time stamp counter's frequency"))?;
+        }
+        Ok(Self { fd, page, kick: Kick::default(), kicked: false, index, machine })
+    }
+
+    /// Enters the guest until there is something to say.
+    fn enter(&mut self) -> io::Result<Entered> {
+        loop {
+            // A kick that comes after this look finds the thread in `KVM_RUN`, or its signal
+            // pending there. `KVM_RUN` is entered all the same: it completes the last exit first.
+            self.kicked |= self.kick.take();
+            exit::set_immediate_exit(self.page.bytes_mut(), self.kicked);
+            let error = match sys::run(&self.fd) {
+                Ok(()) if exit::reason(self.page.bytes()) == KVM_EXIT_INTR => continue,
+                Ok(()) => return Ok(Entered::Exited),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {
+                    self.kick.drain()?;
+                    self.kicked |= self.kick.take();
+                    if std::mem::take(&mut self.kicked) {
+                        return Ok(Entered::Interrupted);
+                    }
+                    // Another signal of the process; its handler has run.
+                }
+                // A processor that waits for its start-up interrupt got one.
+                Some(libc::EAGAIN) => {}
+                // The one exit that comes with an error.
+                Some(libc::EFAULT | libc::EHWPOISON)
+                    if exit::reason(self.page.bytes()) == KVM_EXIT_MEMORY_FAULT =>
+                {
+                    return Ok(Entered::Exited);
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self) -> Result<Exit<'_>, RunError> {
+        let index = self.index;
+        let failed = |source| RunError::Host { index, source };
+        if !self.kick.bind(&self.fd).map_err(failed)? {
+            return Err(RunError::Thread { index });
+        }
+        if let Entered::Interrupted = self.enter().map_err(failed)? {
+            return Ok(Exit::Interrupted);
+        }
+        match exit::decode(self.page.bytes_mut()) {
+            Ok(exit) => Ok(exit),
+            Err(reason) => Ok(fault::exit(&self.fd, &self.machine, reason)),
+        }
+    }
+
+    fn start(&mut self, how: &CpuStart, cpuid: &CpuidPolicy) -> Result<(), StateError> {
+        super::start::start(self, how, cpuid)
+    }
+
+    fn save(&mut self) -> Result<VcpuState, StateError> {
+        super::state::save(self)
+    }
+
+    fn restore(&mut self, state: &VcpuState) -> Result<(), StateError> {
+        super::state::restore(self, state)
+    }
+
+    fn kicker(&self) -> Kicker {
+        self.kick.kicker()
+    }
+
+    fn debugger(&mut self) -> Option<&mut dyn Debugger> {
+        self.machine.fd.check_extension(Cap::SetGuestDebug).then_some(self)
+    }
+}

@@ -1,0 +1,53 @@
+//! The tests that need a CPU with virtualization: natively, or under `with-kvm`.
+
+use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+
+use super::{TOPIC, binaries, guests};
+use crate::{
+    error::{AtPath, Error, Result},
+    with_kvm::{self, Host},
+    workspace::{Workspace, say},
+};
+
+/// The tests, by the name of their target.
+const TARGETS: [&str; 4] = ["kvm", "demo", "cli", "linux"];
+/// Everything together, seconds.
+const LIMIT: u64 = 1800;
+
+pub(super) fn run(workspace: &Workspace) -> Result<()> {
+    let guests = guests::prepare(workspace)?;
+    let purlin = binaries::purlin(workspace)?;
+    let build = ["test", "--workspace", "--all-features", "--no-run", "--tests"];
+    let mut tests = binaries::build(workspace, &build)?;
+    tests.retain(|(name, _)| TARGETS.contains(&name.as_str()));
+    let script = workspace.cache().join("linux-tests.sh");
+    fs::write(&script, text(&guests, &purlin, &tests)).at("write", &script)?;
+
+    match Host::detect() {
+        Host::Native => say(TOPIC, "this CPU has VMX or SVM: stock kernels run natively"),
+        _ => say(TOPIC, "this CPU has no VMX or SVM: stock kernels run under xtask with-kvm"),
+    }
+    let command = ["sh".into(), script.into_os_string()];
+    let code = with_kvm::main(workspace, &options(command))?;
+    if code == ExitCode::SUCCESS {
+        return Ok(());
+    }
+    Err(Error::new("the tests on virtualization hardware failed"))
+}
+
+fn options(command: [OsString; 2]) -> with_kvm::Options {
+    with_kvm::Options { timeout: LIMIT, command: command.into(), ..with_kvm::Options::default() }
+}
+
+/// Runs every test binary, also after one has failed.
+fn text(guests: &PathBuf, purlin: &PathBuf, tests: &[(String, PathBuf)]) -> String {
+    let mut text = format!(
+        "export REQUIRE_KVM=1 REQUIRE_LINUX=1\nexport PURLIN_LINUX={guests:?} PURLIN_BIN={purlin:?}\n\
+         status=0\n"
+    );
+    for (name, path) in tests {
+        text.push_str(&format!("echo '--- {name}'\n{path:?} --test-threads=2 || status=1\n"));
+    }
+    text.push_str("exit $status\n");
+    text
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+mod binaries;
+mod guests;
+mod licences;
+mod linux;
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    checks::{layers, listings, sizes, unsafety},
+    error::{Context, Error, Result},
+    workspace::{Workspace, say},
+};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a tier, all of them run, in this order, in about 20 minutes on two cores. What a tier lacks is
+installed by apt (as root, or the command to run is told).
+
+  cargo xtask test                 everything
+  cargo xtask test check unit      what needs neither KVM nor a kernel
+  cargo xtask test linux           stock kernels; under with-kvm where the CPU has no VMX or SVM")]
+pub(crate) struct Options {
+    /// Which tiers.
+    #[arg(value_enum)]
+    tiers: Vec<Tier>,
+}
+
+/// A part of the tests that can run alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Formatting, lints, layers, sizes, unsafe code, listings, licences.
+    Check,
+    /// Unit, conformance and documentation tests; KVM tests too where /dev/kvm opens.
+    Unit,
+    /// KVM tests and stock Linux kernels on real virtualization hardware.
+    Linux,
+    /// The documentation builds without a warning.
+    Docs,
+    /// Every crate packages as it would be published.
+    Package,
+}
+
+const TOPIC: &str = "test";
+const ALL: [Tier; 5] = [Tier::Check, Tier::Unit, Tier::Linux, Tier::Docs, Tier::Package];
+
+/// Runs `cargo xtask test`. Every tier is run, also after one has failed.
+pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let wanted = |tier: &Tier| options.tiers.is_empty() || options.tiers.contains(tier);
+    let mut failed = Vec::new();
+    for tier in ALL.into_iter().filter(wanted) {
+        let start = Instant::now();
+        let name = format!("{tier:?}").to_lowercase();
+        say(TOPIC, &format!("--- {name}"));
+        let result = tier.run(workspace);
+        let seconds = start.elapsed().as_secs();
+        match result {
+            Ok(()) => say(TOPIC, &format!("--- {name}: ok, {seconds} s")),
+            Err(error) => {
+                crate::workspace::complain(&error);
+                say(TOPIC, &format!("--- {name}: FAILED, {seconds} s"));
+                failed.push(name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        say(TOPIC, "everything passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Error::new(format!("these tiers failed: {}", failed.join(", "))))
+}
+
+impl Tier {
+    fn run(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Check => check(workspace),
+            Self::Unit => unit(workspace),
+            Self::Linux => linux::run(workspace),
+            Self::Docs => docs(workspace),
+            Self::Package => package(workspace),
+        }
+    }
+}
+
+fn check(workspace: &Workspace) -> Result<()> {
+    cargo(workspace, &["fmt", "--all", "--check"])?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"];
+    cargo(workspace, &clippy)?;
+    layers::main(workspace)?;
+    sizes::main(workspace)?;
+    unsafety::main(workspace)?;
+    listings::main(workspace, &listings::Options { write: false })?;
+    licences::check(workspace)
+}
+
+fn unit(workspace: &Workspace) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--all-features"]);
+    // Where KVM opens, its tests must not skip themselves.
+    if Path::new("/dev/kvm").exists() {
+        command.env("REQUIRE_KVM", "1");
+    }
+    status(command.current_dir(workspace.root()))
+}
+
+fn docs(workspace: &Workspace) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.args(["doc", "--workspace", "--no-deps", "--all-features"]);
+    status(command.env("RUSTDOCFLAGS", "-Dwarnings").current_dir(workspace.root()))
+}
+
+fn package(workspace: &Workspace) -> Result<()> {
+    let mut arguments = vec!["package", "--allow-dirty", "--workspace", "--no-verify"];
+    for unpublished in ["xtask", "purlin-tests", "purlin-bench"] {
+        arguments.extend(["--exclude", unpublished]);
+    }
+    cargo(workspace, &arguments)
+}
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+    status(Command::new("cargo").args(arguments).current_dir(workspace.root()))
+}
+
+/// Runs a command whose output is the user's, and fails if it does.
+fn status(command: &mut Command) -> Result<()> {
+    let name = format!("{command:?}");
+    let status = command.status().context(|| format!("cannot run {name}"))?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("{name} failed with {status}"))) }
+}

@@ -1,0 +1,70 @@
+//! A guest as an ordinary Linux process: signals press its buttons, and a reboot boots again.
+//!
+//! ```text
+//!             SIGTERM, SIGINT, SIGHUP             grace over, second signal
+//!   running ──────────────────────────► closing ───────────────────────────► stopped
+//!      │ ▲         power button            │        SIGQUIT, escape key         ▲
+//!      │ └── reset, on-reset = reboot      └── the guest powers off ────────────┤
+//!      └────────────── power off, reset, panic, crash ──────────────────────────┘
+//! ```
+
+mod control;
+mod watch;
+
+use hypervisor::Hypervisor;
+use vcpu::Stop;
+
+pub use control::{Control, ControlError, Suspension};
+pub use watch::Cause;
+
+use crate::{
+    config::{Config, OnReset},
+    machine::{BuildError, Consoles, Machine, RunError},
+};
+
+/// How a run ended: what stopped the guest, and who.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why the guest stopped.
+    pub stop: Stop,
+    /// Who asked for it, where it was [`Stop::Requested`].
+    pub cause: Option<Cause>,
+}
+
+/// Why a run failed on the host's side.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LifecycleError {
+    /// The machine could not be built.
+    #[error("the machine cannot be built")]
+    Build(#[source] BuildError),
+    /// The machine no longer runs.
+    #[error("the machine cannot go on")]
+    Run(#[source] RunError),
+}
+
+/// Builds the machine that `config` describes and runs it to its end; with
+/// [`OnReset::Reboot`], to the end after the last reboot.
+///
+/// # Errors
+/// The machine cannot be built, or the host fails it.
+pub fn run(
+    hypervisor: &dyn Hypervisor,
+    config: &Config,
+    consoles: &Consoles,
+    control: &mut Control,
+) -> Result<Ending, LifecycleError> {
+    loop {
+        let machine =
+            Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
+        let buttons = machine.buttons();
+        let mut cause = None;
+        let watch = |cpus: &vcpu::Vcpus| cause = watch::until_stopped(cpus, &buttons, control);
+        let stop = machine.run(watch).map_err(LifecycleError::Run)?;
+        if stop == Stop::Reset && config.on_reset == OnReset::Reboot && cause.is_none() {
+            log::info!("{}: the guest asked for a reset; booting again", config.name);
+            continue;
+        }
+        return Ok(Ending { stop, cause });
+    }
+}

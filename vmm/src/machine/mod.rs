@@ -1,0 +1,163 @@
+//! From a configuration to a machine: each part of the kit, put together once.
+
+mod consoles;
+mod error;
+mod ram;
+
+use std::{fs::File, path::Path, sync::Arc, thread};
+
+use arch::{CpuStart, CpuidPolicy, Layout, Topology};
+use board::{Board, BoardBuilder};
+use boot::{Payload, Platform};
+use hypervisor::{Hypervisor, Vm, VmConfig};
+use memory::Ram;
+use vcpu::{Stop, Vcpus};
+
+pub use consoles::Consoles;
+pub use error::{BuildError, RunError};
+
+use crate::config::{self, Config};
+
+/// A machine that is ready to run: its kernel is loaded, its vCPUs are parked.
+#[derive(Debug)]
+pub struct Machine {
+    board: Board,
+    cpus: Vcpus,
+    buttons: Buttons,
+}
+
+/// What a person could press on the machine. Clones press the same buttons, from any thread.
+#[derive(Clone, Debug)]
+pub struct Buttons {
+    power: legacy::PowerHandle,
+    keyboard: legacy::KeyboardHandle,
+}
+
+impl Buttons {
+    /// Presses the power button; the guest shuts down if it listens.
+    pub fn power(&self) {
+        self.power.press_power_button();
+    }
+
+    /// Presses Ctrl, Alt and Delete.
+    pub fn ctrl_alt_del(&self) {
+        self.keyboard.ctrl_alt_del();
+    }
+}
+
+impl Machine {
+    /// Builds the machine that `config` describes, its serial ports connected to `consoles`.
+    ///
+    /// RAM is mapped before anything else is made, because hosts make interrupt controllers quicker
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The configuration, the kernel or the host does not allow it; nothing is left behind.
+    pub fn new(
+        hypervisor: &dyn Hypervisor,
+        config: &Config,
+        consoles: &Consoles,
+    ) -> Result<Self, BuildError> {
+        let topology = config.cpus.topology()?;
+        let payload = payload(config)?;
+        let layout = Layout::for_ram(config.memory.size.0)?;
+        let ram = ram::build(&layout, &config.memory)?;
+        let vm = hypervisor.create_vm(&VmConfig::default())?;
+        for region in ram.regions() {
+            vm.map(region)?;
+        }
+        let (board, buttons) = board(&vm, &ram, &layout, consoles)?;
+        let platform = Platform { layout: &layout, topology: &topology, nodes: &board.nodes };
+        let first = boot::load(&ram.memory(), &platform, &payload)?;
+        let cpus = vcpus(vm.as_ref(), topology, &first)?;
+        let cpus = Vcpus::spawn(cpus, Arc::clone(&board.buses))?;
+        Ok(Self { board, cpus, buttons })
+    }
+
+    /// The machine's buttons.
+    pub fn buttons(&self) -> Buttons {
+        self.buttons.clone()
+    }
+
+    /// Runs the guest until it stops. Devices are served by a thread named `io0`; meanwhile this
+    /// thread runs `watch`, which is given the vCPUs and must return once their
+    /// [stop event](Vcpus::stop_event) is signalled.
+    ///
+    /// # Errors
+    /// The host can no longer run the guest or serve its devices.
+    pub fn run(mut self, watch: impl FnOnce(&Vcpus)) -> Result<Stop, RunError> {
+        let (board, cpus) = (&mut self.board, &self.cpus);
+        thread::scope(|scope| {
+            let serve = move || {
+                let served = board.serve(cpus.stop_event());
+                // Without devices the guest must not go on.
+                cpus.request_stop();
+                served
+            };
+            let io = thread::Builder::new().name("io0".to_owned()).spawn_scoped(scope, serve);
+            let io = io.map_err(RunError::Thread)?;
+            cpus.resume();
+            watch(cpus);
+            io.join().map_err(|_| RunError::Io)?.map_err(RunError::Serve)
+        })?;
+        Ok(self.cpus.join()?)
+    }
+}
+
+fn payload(config: &Config) -> Result<Payload, BuildError> {
+    let kernel = open("kernel", &config.kernel)?;
+    let initrd = config.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
+    Ok(Payload {
+        initrd,
+        cmdline: config.cmdline.clone(),
+        protocol: match config.protocol {
+            config::Protocol::Auto => boot::Protocol::Auto,
+            config::Protocol::Linux => boot::Protocol::Linux,
+            config::Protocol::Pvh => boot::Protocol::Pvh,
+        },
+        tables: match config.tables {
+            config::Tables::Both => boot::Tables::Both,
+            config::Tables::Acpi => boot::Tables::Acpi,
+            config::Tables::Mp => boot::Tables::Mp,
+        },
+        ..Payload::new(kernel)
+    })
+}
+
+fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
+    let failed = |source| BuildError::Open { what, path: path.to_owned(), source };
+    File::open(path).map_err(failed)
+}
+
+/// Attaches the devices of a PC, and freezes the board.
+fn board(
+    vm: &Arc<dyn Vm>,
+    ram: &Ram,
+    layout: &Layout,
+    consoles: &Consoles,
+) -> Result<(Board, Buttons), BuildError> {
+    let mut board = BoardBuilder::new(Arc::clone(vm), ram.memory(), layout)?;
+    consoles.attach(&mut board)?;
+    let keyboard = board.attach("keyboard", legacy::I8042::new())?;
+    board.attach("rtc", legacy::Cmos::new(layout.ram_bytes()))?;
+    board.attach("exit", legacy::DebugExit::new())?;
+    board.attach("pvpanic", legacy::Pvpanic::new())?;
+    let power = board.attach("power", legacy::AcpiPower::new())?;
+    Ok((board.freeze()?, Buttons { power, keyboard }))
+}
+
+fn vcpus(
+    vm: &dyn Vm,
+    topology: Topology,
+    first: &arch::CpuImage,
+) -> Result<Vec<Box<dyn hypervisor::Vcpu>>, BuildError> {
+    let cpuid = CpuidPolicy::host(topology);
+    let mut cpus = Vec::new();
+    for index in 0..topology.cpus() {
+        let mut cpu = vm.create_vcpu(index)?;
+        cpu.start(&CpuStart::for_index(index, first), &cpuid)
+            .map_err(|source| BuildError::Start { index, source })?;
+        cpus.push(cpu);
+    }
+    Ok(cpus)
+}
