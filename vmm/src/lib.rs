@@ -4,5 +4,7 @@
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod lifecycle;
+pub mod machine;
 pub mod status;
 pub mod terminal;

@@ -1,5 +1,12 @@
 //! The demo on the real /dev/kvm, whatever kind that is.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test says what is wrong"
+)]
+
 use std::{
     path::Path,
     time::{SystemTime, UNIX_EPOCH},

@@ -5,7 +5,7 @@ use vm_memory::GuestMemoryError;
 
 use crate::{CmdlineError, InitrdError, KernelError, TablesError};
 
-/// Why [`load`](crate::load) failed. Guest memory may have been written in part.
+/// Why [`load`](crate::load) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {

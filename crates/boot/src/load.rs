@@ -63,8 +63,8 @@ impl Payload {
 /// The files are read through their descriptors, whose positions move.
 ///
 /// # Errors
-/// A file cannot be read or is not what it should be, or something does not fit; everything that
-/// can be told without writing to `memory` is told first.
+/// A file cannot be read or is not what it should be, or something does not fit. Then memory may have
+/// been written in part.
 pub fn load(
     memory: &GuestMemory,
     platform: &Platform<'_>,

@@ -3,12 +3,12 @@
 //! Attach one or several devices to a [`FakeWiring`], then call [`bus_device`], or the bodies one by
 //! one. A body panics with a message that says where.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::{Bus, Buses, Space};
 use snapshot::Section;
 
-use crate::FakeWiring;
+use crate::{Component, FakeWiring};
 
 /// The widths of accesses that a guest can make, and one that it cannot.
 const WIDTHS: [usize; 5] = [1, 2, 4, 8, 3];
@@ -16,8 +16,12 @@ const WIDTHS: [usize; 5] = [1, 2, 4, 8, 3];
 const VALUES: [u8; 6] = [0x00, 0xff, 0x80, 0x7f, 0x01, 0x5a];
 /// Offsets tried at either end of a range.
 const REACH: u64 = 4096;
+/// How many random accesses a round makes.
+const ACCESSES: usize = 1000;
+/// How many rounds of random accesses a device must come back from.
+const ROUNDS: u64 = 64;
 
-/// Every body in order: accesses, snapshot, garbage. The devices must have been attached to `wiring`
+/// Every body in order: accesses, snapshots in between, garbage. The devices must have been attached to `wiring`
 /// and not yet frozen. Their clocks must stand still, since what is saved twice must be equal.
 ///
 /// # Panics
@@ -31,7 +35,10 @@ pub fn bus_device(wiring: &mut FakeWiring) {
     takes_every_access(&buses);
     comes_back_from_a_snapshot(wiring);
     refuses_garbage(wiring);
-    takes_every_access(&buses);
+    for seed in 1..=ROUNDS {
+        takes_random_accesses(&buses, seed);
+        comes_back_from_a_snapshot(wiring);
+    }
 }
 
 /// Reads and writes every offset of every claim, and across both its ends, at every width, with
@@ -51,6 +58,49 @@ fn every_access<S: Space>(bus: &Bus<S>) {
                 access(bus, at, width);
             }
         }
+    }
+}
+
+/// Makes [`ACCESSES`] reads and writes of random widths and values at random claimed addresses, the
+/// same ones for the same `seed`. Nothing may panic or hang; the actions asked for are ignored.
+pub fn takes_random_accesses(buses: &Buses, seed: u64) {
+    random_accesses(&buses.pio, seed);
+    random_accesses(&buses.mmio, seed);
+}
+
+fn random_accesses<S: Space>(bus: &Bus<S>, seed: u64) {
+    let ranges: Vec<_> = bus.ranges().collect();
+    let mut random = Random(seed);
+    for _ in 0..ACCESSES {
+        let Some(range) = ranges.get(random.below(ranges.len())) else { return };
+        let len = usize::try_from(range.len_minus_one()).unwrap_or(usize::MAX).saturating_add(1);
+        let offset = u64::try_from(random.below(len)).unwrap_or(0);
+        let Ok(at) = S::Addr::try_from(range.first().into().saturating_add(offset)) else { return };
+        let width = WIDTHS.get(random.below(WIDTHS.len())).copied().unwrap_or(1);
+        let mut data = random.next().to_le_bytes();
+        let Some(data) = data.get_mut(..width) else { return };
+        if random.below(4) == 0 {
+            bus.read(at, data);
+        } else {
+            bus.write(at, data);
+        }
+    }
+}
+
+/// Marsaglia's xorshift: repeatable, and good enough to choose accesses.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.next() % end).unwrap_or(0)
     }
 }
 
@@ -130,7 +180,7 @@ fn garbage(good: &Section) -> Vec<Section> {
 
 #[expect(clippy::panic, reason = "a test body reports by panicking")]
 fn sections(wiring: &FakeWiring) -> Vec<Section> {
-    let save = |component: &std::sync::Arc<std::sync::Mutex<dyn crate::Component>>| {
+    let save = |component: &Arc<Mutex<dyn Component>>| {
         let mut component = component.lock().unwrap_or_else(PoisonError::into_inner);
         match component.save_section() {
             Ok(section) => section,

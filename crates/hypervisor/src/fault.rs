@@ -1,4 +1,6 @@
-//! A guest that cannot go on, told in words.
+//! A guest that cannot go on. `Display` tells it in words.
+
+mod text;
 
 /// Guest execution cannot go on: why, and where the vCPU was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +42,19 @@ pub enum FaultReason {
     },
 }
 
+/// `KVM_INTERNAL_ERROR_EMULATION`: KVM met an instruction that it had to emulate and could not.
+const EMULATION: u32 = 1;
+/// First word of its data: the instruction's bytes follow, after their number.
+const HAS_INSTRUCTION: u64 = 1;
+
 impl FaultReason {
     /// The bytes of the instruction that KVM could not emulate, if it told.
-    pub(crate) fn instruction(&self) -> Option<&[u8]> {
-        None
+    pub fn instruction(&self) -> Option<Vec<u8>> {
+        let Self::InternalError { suberror: EMULATION, data } = self else { return None };
+        let [flags, words @ ..] = data.as_slice() else { return None };
+        let mut bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        let len = bytes.next().filter(|_| flags & HAS_INSTRUCTION != 0)?;
+        Some(bytes.take(len.min(15).into()).collect())
     }
 }
 
@@ -65,3 +76,6 @@ pub struct Registers {
     /// Bits of an instruction address: 16, 32 or 64.
     pub bits: u32,
 }
+
+#[cfg(test)]
+mod tests;

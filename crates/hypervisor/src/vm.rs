@@ -161,7 +161,9 @@ pub enum CreateError {
         path: String,
     },
     /// The device node cannot be opened by this user.
-    #[error("no permission to open {path}; join the group that owns it (usually `kvm`) or run as root")]
+    #[error(
+        "no permission to open {path}; join the group that owns it (usually `kvm`) or run as root"
+    )]
     Permission {
         /// The device node.
         path: String,
@@ -219,7 +221,9 @@ pub enum CreateError {
 #[non_exhaustive]
 pub enum MapError {
     /// It shares addresses with a mapped one.
-    #[error("RAM of {len:#x} bytes at {start:#x} overlaps RAM of {other_len:#x} bytes at {other:#x}")]
+    #[error(
+        "RAM of {len:#x} bytes at {start:#x} overlaps RAM of {other_len:#x} bytes at {other:#x}"
+    )]
     Overlap {
         /// Start of the new region.
         start: u64,
@@ -259,9 +263,10 @@ impl MapError {
     ) -> Option<Self> {
         let place = |region: &Region| (region.start_addr().0, region.len());
         let (start, len) = place(region);
-        let (other, other_len) = mapped.by_ref().map(|mapped| place(mapped)).find(|(other, other_len)| {
-            start < other.saturating_add(*other_len) && *other < start.saturating_add(len)
-        })?;
+        let (other, other_len) =
+            mapped.by_ref().map(|mapped| place(mapped)).find(|(other, other_len)| {
+                start < other.saturating_add(*other_len) && *other < start.saturating_add(len)
+            })?;
         Some(Self::Overlap { start, len, other, other_len })
     }
 }

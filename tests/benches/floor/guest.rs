@@ -4,6 +4,8 @@
 pub const PORT: u16 = 0x510;
 /// The address that they go to: no RAM is there.
 pub const ADDRESS: u64 = 0xd_0000;
+/// The segment that starts there.
+const SEGMENT: u16 = 0xd000;
 /// RAM that a [`Loop`] needs, bytes, from address 0.
 pub const LOOP_RAM: usize = 0x1_0000;
 /// Where a [`Loop`] starts, in real mode.
@@ -34,10 +36,10 @@ impl Loop {
     /// The guest's bytes, for [`LOOP_ENTRY`].
     pub fn code(self) -> Vec<u8> {
         let [port_low, port_high] = PORT.to_le_bytes();
-        let [_, segment_low, segment_high, ..] = (ADDRESS << 4).to_le_bytes();
+        let [segment_low, segment_high] = SEGMENT.to_le_bytes();
         let mut code = vec![
             0xba, port_low, port_high, // mov dx, PORT
-            0xb8, segment_low, segment_high, // mov ax, ADDRESS >> 4
+            0xb8, segment_low, segment_high, // mov ax, SEGMENT
             0x8e, 0xd8, // mov ds, ax
             0x31, 0xdb, // xor bx, bx
         ];

@@ -29,6 +29,7 @@ pub(crate) trait Argument: Sized {
 }
 
 /// Address of the identity-mapped page table page.
+#[repr(transparent)]
 pub(crate) struct IdentityMap(pub(crate) u64);
 
 impl Argument for IdentityMap {

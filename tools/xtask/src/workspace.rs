@@ -46,11 +46,13 @@ impl Workspace {
         }
         let parent = done.parent().unwrap_or(&done);
         fs::create_dir_all(parent).at("create", parent)?;
-        let lock_path = done.with_extension("lock");
+        // Not with_extension: a version's last number is no extension.
+        let beside = |suffix: &str| self.cache().join(format!("{name}.{suffix}"));
+        let lock_path = beside("lock");
         let lock = File::create(&lock_path).at("create", &lock_path)?;
         lock.lock().at("lock", &lock_path)?;
         if !done.exists() {
-            let partial = done.with_extension("partial");
+            let partial = beside("partial");
             if partial.exists() {
                 fs::remove_dir_all(&partial).at("remove", &partial)?;
             }
@@ -92,4 +94,47 @@ pub(crate) fn run(command: &mut std::process::Command) -> Result<Vec<u8>> {
     let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
     let args = args.join(" ");
     Err(Error::new(format!("`{name} {args}` failed with {}: {}", output.status, said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(name: &str) -> Workspace {
+        let root = std::env::temp_dir().join(format!("purlin-{name}-{}", std::process::id()));
+        Workspace { root }
+    }
+
+    #[test]
+    fn what_is_cached_is_made_once() {
+        let workspace = workspace("cached-once");
+        let make = |dir: &Path| fs::write(dir.join("x"), "1").at("write", dir);
+
+        let first = workspace.cached("a/6.12.1", make).unwrap();
+        let second = workspace.cached("a/6.12.1", |_| Err(Error::new("made again"))).unwrap();
+
+        assert_eq!(fs::read(first.join("x")).unwrap(), b"1");
+        assert_eq!(second, first);
+        fs::remove_dir_all(workspace.root).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_made_completely_is_not_cached() {
+        let workspace = workspace("cached-whole");
+
+        let failed = workspace.cached("a", |_| Err(Error::new("no network")));
+        let again = workspace.cached("a", |_| Ok(()));
+
+        assert!(failed.is_err());
+        assert!(again.is_ok_and(|dir| dir.exists()));
+        fs::remove_dir_all(workspace.root).unwrap();
+    }
+
+    #[test]
+    fn a_failed_program_is_quoted() {
+        let failure = run(std::process::Command::new("sh").args(["-c", "echo why >&2; exit 3"]));
+
+        let said = failure.unwrap_err().to_string();
+        assert!(said.contains("exit status: 3") && said.ends_with("why"), "{said}");
+    }
 }

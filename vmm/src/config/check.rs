@@ -7,7 +7,6 @@ use arch::Layout;
 use super::{Config, ConfigError, MIN_MEMORY, Memory, Size, Target};
 
 const PAGE: u64 = 4096;
-const DEBUG: &str = "debug-console";
 
 impl Config {
     /// Whether a machine can be like this, as far as that can be told without looking at the host.
@@ -33,15 +32,14 @@ impl Config {
         if size > host { Err(ConfigError::HostMemory { size, host }) } else { Ok(()) }
     }
 
-    /// No two ports share a file, a socket, or the terminal. The debug console, which only writes,
-    /// may join a port on the terminal.
+    /// No two ports share a file, a socket, or standard input and output.
     fn check_targets(&self) -> Result<(), ConfigError> {
         let ports = self.serial.ports();
-        let all = || ports.iter().copied().chain([(DEBUG, &self.debug_console)]);
+        let all = || ports.iter().copied().chain([("debug-console", &self.debug_console)]);
         for (index, (second, target)) in all().enumerate() {
             let shared = |(_, other): &(&str, &Target)| match target.path() {
                 Some(path) => other.path().is_some_and(|other| same(path, other)),
-                None => *target == Target::Stdio && *other == target && second != DEBUG,
+                None => *target == Target::Stdio && *other == target,
             };
             if let Some((first, _)) = all().take(index).find(shared) {
                 return Err(ConfigError::Shared { first, second, target: target.to_string() });
@@ -146,8 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn the_debug_console_may_join_a_port_on_the_terminal() {
+    fn the_debug_console_is_a_port_like_the_others() {
         let config = Config { debug_console: Target::Stdio, ..with_serial("stdio") };
+        assert!(refusal(&config).starts_with("com1 and debug-console are both on stdio"));
+        let config = Config { debug_console: Target::Stdio, ..with_serial("none") };
         assert!(config.check().is_ok());
     }
 

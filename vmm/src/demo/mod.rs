@@ -15,7 +15,6 @@ mod console;
 mod counter;
 mod exits;
 mod guest;
-mod host;
 mod program;
 mod report;
 
@@ -32,6 +31,8 @@ use hypervisor::{Hypervisor, Vcpu, VmConfig};
 use memory::{Backing, Bytes, GuestAddress, Ram};
 use vcpu::{Stop, Vcpus, VcpusError};
 
+use crate::doctor::{Backend, Host};
+
 use self::{
     console::Console,
     counter::Counter,
@@ -40,7 +41,6 @@ use self::{
 pub use self::{
     exits::Exits,
     guest::listing,
-    host::Host,
     report::{Report, Times},
 };
 
@@ -147,7 +147,8 @@ fn record(hypervisor: &dyn Hypervisor, limit: Duration) -> Result<Report, DemoEr
     };
     let (exits, stays) = exits::of(&trace::take());
     let code = guest::code_len();
-    Ok(Report { host: Host::detect(), code, console: console.text(), exits, stays, times })
+    let backend = Backend::of(&Host::default());
+    Ok(Report { backend, code, console: console.text(), exits, stays, times })
 }
 
 /// A machine that is ready to run.

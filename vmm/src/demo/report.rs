@@ -4,14 +4,15 @@ use std::{fmt, time::Duration};
 
 use trace::Row;
 
-use super::{Exits, Host};
+use super::Exits;
+use crate::doctor::Backend;
 
 /// What happened in a run of the demo. Its `Display` is the whole story as text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// What kind of KVM this host has.
-    pub host: Host,
+    pub backend: Backend,
     /// Bytes of machine code that the guest consists of.
     pub code: usize,
     /// The guest's view: what it printed.
@@ -45,13 +46,19 @@ impl Report {
     }
 
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = millis(self.times.stopped);
+        let (code, total) = (self.code, millis(self.times.stopped));
         writeln!(
             f,
-            "A guest of {} bytes of machine code started, worked and powered off",
-            self.code
+            "A guest of {code} bytes of machine code started, worked and powered off in {total} ms."
         )?;
-        writeln!(f, "in {total} ms. This host's KVM is {}.", self.host)
+        writeln!(f, "This host has {}:", self.backend.describe())?;
+        f.write_str(match self.backend {
+            Backend::Hardware | Backend::Nested => "the processor itself runs the guest's code.\n",
+            Backend::Pvm => {
+                "the host's kernel runs this guest's code, instruction by instruction.\n"
+            }
+            _ => "how it runs the guest's code is its own affair.\n",
+        })
     }
 
     fn guest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +77,7 @@ impl Report {
         for Exits { touched, row } in &self.exits {
             line(f, row.kind.name(), touched, row)?;
         }
-        writeln!(f, "\nThe times are how long the monitor took for its answers.")
+        writeln!(f, "\nThe times are how long the monitor took to answer.")
     }
 
     fn between(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +128,7 @@ impl fmt::Display for Report {
 fn heading(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
-        "    {:<11} {:<27} {:>6} {:>10} {:>10} {:>10}",
+        "    {:<11} {:<26} {:>6} {:>9} {:>9} {:>9}",
         "exit", "the guest touched", "count", "median", "max", "total"
     )
 }
@@ -129,7 +136,7 @@ fn heading(f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn line(f: &mut fmt::Formatter<'_>, kind: &str, touched: &str, row: &Row) -> fmt::Result {
     let (median, max, total) = (time(row.median), time(row.max), time(row.total));
     let count = row.count;
-    writeln!(f, "    {kind:<11} {touched:<27} {count:>6} {median:>10} {max:>10} {total:>10}")
+    writeln!(f, "    {kind:<11} {touched:<26} {count:>6} {median:>9} {max:>9} {total:>9}")
 }
 
 /// Nanoseconds in the unit that suits them.
@@ -158,7 +165,7 @@ mod tests {
         let row =
             |kind, count| Row { kind, count, min: 1, median: 900, max: 12_300, total: 45_600_000 };
         let report = Report {
-            host: Host::Svm,
+            backend: Backend::Hardware,
             code: 505,
             console: "hello\n10 ticks\n".to_owned(),
             exits: vec![Exits { touched: "serial port, data", row: row(Kind::PioOut, 14) }],
@@ -171,11 +178,11 @@ mod tests {
             },
         };
         let text = report.to_string();
-        assert!(text.contains("in 150.0 ms. This host's KVM is on AMD SVM"), "{text}");
+        assert!(text.contains("in 150.0 ms.\nThis host has KVM on the processor"), "{text}");
         assert!(text.contains("    guest| hello\n    guest| 10 ticks\n"), "{text}");
         assert!(text.contains("saw: 14 exits"), "{text}");
         let line =
-            "    port out    serial port, data               14     900 ns    12.3 µs    45.6 ms\n";
+            "    port out    serial port, data              14    900 ns   12.3 µs   45.6 ms\n";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("          2.3 ms  the guest's first byte"), "{text}");
     }

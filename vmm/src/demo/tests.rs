@@ -63,8 +63,3 @@ fn the_counter_is_where_the_guest_looks_for_it() {
     let ranges: Vec<_> = board.buses.mmio.ranges().map(|range| range.first()).collect();
     assert_eq!(ranges, [COUNTER]);
 }
-#[test]
-fn zz_real() {
-    let report = run(&hypervisor::kvm::Kvm::open().unwrap());
-    match report { Ok(r) => println!("{r}"), Err(e) => panic!("{e} {e:?}") }
-}

@@ -20,25 +20,19 @@ pub(super) fn checks(host: &Host) -> Vec<Check> {
 }
 
 fn tap(host: &Host) -> Check {
-    let purpose = "guest networks by tap";
-    let found = match (host.exists("dev/net/tun"), host.may_use("dev/net/tun")) {
-        (false, _) => "/dev/net/tun does not exist",
-        (true, false) => "this user may not open /dev/net/tun",
-        _ if host.has_capability(NET_ADMIN) => "/dev/net/tun opens, and CAP_NET_ADMIN is there",
-        _ => "/dev/net/tun opens, but CAP_NET_ADMIN is not there",
-    };
-    let check = Check::ok("tap", purpose, found);
-    match found {
-        "/dev/net/tun does not exist" => {
-            check.but(State::Missing, "load the module: modprobe tun; in a container, pass the device in")
-        }
-        "this user may not open /dev/net/tun" => {
-            check.but(State::Missing, "change the device's mode or group, or run as root")
-        }
-        _ if host.has_capability(NET_ADMIN) => check,
-        _ => check.but(
+    let check = |found| Check::ok("tap", "guest networks by tap", found);
+    let (there, usable) = (host.exists("dev/net/tun"), host.may_use("dev/net/tun"));
+    match (there, usable, host.has_capability(NET_ADMIN)) {
+        (false, ..) => check("/dev/net/tun does not exist").but(
+            State::Missing,
+            "load the module: modprobe tun; in a container, pass the device in",
+        ),
+        (_, false, _) => check("this user may not open /dev/net/tun")
+            .but(State::Missing, "change the device's mode or group, or run as root"),
+        (.., true) => check("/dev/net/tun may be opened, and CAP_NET_ADMIN is there"),
+        _ => check("/dev/net/tun may be opened, but CAP_NET_ADMIN is not there").but(
             State::Warning,
-            "have root make the tap: ip tuntap add NAME mode tap user USER; it can then be used without",
+            "have root make the tap device for this user: ip tuntap add NAME mode tap user USER",
         ),
     }
 }
@@ -67,7 +61,7 @@ fn io_uring(host: &Host) -> Check {
             check("switched off (kernel.io_uring_disabled=2)").but(State::Missing, enable)
         }
         // Linux 6.6 brought the switch: before, its absence says nothing.
-        (None, Some(version)) if version >= (5, 1) && version < (6, 6) => {
+        (None, Some(version)) if ((5, 1)..(6, 6)).contains(&version) => {
             check("in kernels of this version, unless built without")
                 .but(State::Warning, "use Linux 6.6 or newer to be sure")
         }

@@ -101,10 +101,11 @@ fn processor(host: &Host, backend: Backend) -> Check {
             let module = if flag == "vmx" { "kvm_intel" } else { "kvm_amd" };
             check.but(State::Warning, format!("load the module: modprobe {module}"))
         }
-        (_, None) => check.but(
+        (_, None) if flags.iter().any(|flag| flag == "hypervisor") => check.but(
             State::Warning,
-            "enable VT-x or AMD-V in the firmware; in a cloud, choose machines with nested virtualization",
+            "this host is a virtual machine: use one with nested virtualization, or bare metal",
         ),
+        (_, None) => check.but(State::Warning, "enable VT-x or AMD-V in the firmware"),
     }
 }
 

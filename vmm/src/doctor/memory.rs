@@ -85,24 +85,17 @@ fn reserved(host: &Host, name: &str, kilobytes: u64, get: &str) -> Check {
 fn userfaultfd(host: &Host) -> Check {
     const PTRACE: u32 = 19;
     let purpose = "restoring guests before all of their memory is read";
-    let sysctl = host.number("proc/sys/vm/unprivileged_userfaultfd");
-    let found = match sysctl {
-        None => "not built into the kernel",
-        Some(_) if host.has_capability(PTRACE) => "by CAP_SYS_PTRACE",
-        Some(_) if host.may_use("dev/userfaultfd") => "by /dev/userfaultfd",
-        Some(1) => "for every user (vm.unprivileged_userfaultfd=1)",
-        Some(_) => "not for this user",
-    };
-    let check = Check::ok("userfaultfd", purpose, found);
-    match found {
-        "not built into the kernel" => {
-            check.but(State::Missing, "use a kernel with CONFIG_USERFAULTFD")
-        }
-        "not for this user" => check.but(
+    let check = |found| Check::ok("userfaultfd", purpose, found);
+    match host.number("proc/sys/vm/unprivileged_userfaultfd") {
+        None => check("not built into the kernel")
+            .but(State::Missing, "use a kernel with CONFIG_USERFAULTFD"),
+        Some(_) if host.has_capability(PTRACE) => check("by CAP_SYS_PTRACE"),
+        Some(_) if host.may_use("dev/userfaultfd") => check("by /dev/userfaultfd"),
+        Some(1) => check("for every user (vm.unprivileged_userfaultfd=1)"),
+        Some(_) => check("not for this user").but(
             State::Missing,
             "give this user access to /dev/userfaultfd, or sysctl vm.unprivileged_userfaultfd=1",
         ),
-        _ => check,
     }
 }
 

@@ -36,9 +36,9 @@ impl fmt::Display for Report {
         for check in self.checks.iter().filter(|check| !dull(check)) {
             let Check { name, state, found, purpose, remedy, .. } = check;
             writeln!(f, "{:<8} {name}: {found}", state.name())?;
-            writeln!(f, "{:<8}   for {purpose}", "")?;
+            writeln!(f, "{:<8}   use: {purpose}", "")?;
             if let Some(remedy) = remedy {
-                writeln!(f, "{:<8}   to get it: {remedy}", "")?;
+                writeln!(f, "{:<8}   get: {remedy}", "")?;
             }
         }
         if capabilities > 0 {
@@ -75,7 +75,7 @@ mod tests {
         let missing = Check::ok("tap", "networks", "not there").but(State::Missing, "load tun");
         let table = Report::new(Backend::Hardware, vec![missing]).to_string();
         assert!(table.starts_with(
-            "missing  tap: not there\n           for networks\n           to get it: load tun\n"
+            "missing  tap: not there\n           use: networks\n           get: load tun\n"
         ));
     }
 

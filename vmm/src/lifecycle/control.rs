@@ -2,19 +2,18 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{SigSet, Signal, raise},
-        signalfd::{SfdFlags, SignalFd},
-    },
+use nix::sys::{
+    signal::{SigSet, Signal, raise},
+    signalfd::{SfdFlags, SignalFd},
 };
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::{
+    epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
+    eventfd::{EFD_NONBLOCK, EventFd},
+};
 
 /// Called when the process is about to be suspended (`false`) and when it goes on (`true`): the
 /// terminal belongs to somebody else in between.
@@ -78,42 +77,14 @@ impl Control {
         self.quit.try_clone()
     }
 
-    /// How long a guest may take to shut down.
-    pub(super) fn grace(&self) -> Duration {
-        self.grace
-    }
-
-    /// Waits for the next thing to react to.
-    pub(super) fn wait(&mut self, stopped: &EventFd, deadline: Option<Instant>) -> Wake {
-        loop {
-            let timeout = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            if timeout == Some(Duration::ZERO) {
-                return Wake::Late;
-            }
-            if !self.poll(stopped, timeout) {
-                continue;
-            }
-            if readable(stopped.as_fd()) {
-                return Wake::Stopped;
-            }
-            if self.quit.read().is_ok() {
-                return Wake::Quit(None);
-            }
-            if let Some(wake) = self.next_signal() {
-                return wake;
-            }
+    /// Starts to wait for `stopped` beside the signals.
+    pub(super) fn watch(&mut self, stopped: &EventFd) -> Result<Watch<'_>, ControlError> {
+        let epoll = Epoll::new()?;
+        let fds = [stopped.as_raw_fd(), self.quit.as_raw_fd(), self.signals.as_raw_fd()];
+        for (token, fd) in (STOPPED..).zip(fds) {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token))?;
         }
-    }
-
-    fn poll(&self, stopped: &EventFd, timeout: Option<Duration>) -> bool {
-        let fds = [stopped.as_fd(), self.quit.as_fd(), self.signals.as_fd()];
-        let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        // Rounded up, so that a deadline is never polled for in a busy loop.
-        let timeout = timeout.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left.saturating_add(Duration::from_millis(1)))
-                .unwrap_or(PollTimeout::MAX)
-        });
-        matches!(poll(&mut fds, timeout), Ok(1..) | Err(Errno::EINTR))
+        Ok(Watch { control: self, epoll })
     }
 
     fn next_signal(&mut self) -> Option<Wake> {
@@ -138,8 +109,52 @@ impl Control {
     }
 }
 
-fn readable(fd: BorrowedFd<'_>) -> bool {
-    matches!(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO), Ok(1..))
+/// Tokens of the descriptors that are waited for; the others follow.
+const STOPPED: u64 = 0;
+const QUIT: u64 = 1;
+
+/// Waiting for one machine.
+pub(super) struct Watch<'a> {
+    control: &'a mut Control,
+    epoll: Epoll,
+}
+
+impl Watch<'_> {
+    /// How long a guest may take to shut down.
+    pub(super) fn grace(&self) -> Duration {
+        self.control.grace
+    }
+
+    /// Waits for the next thing to react to, the machine's own end first.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Wake {
+        loop {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Wake::Late;
+            }
+            let ready = self.ready(left);
+            let wake = match ready.iter().min() {
+                Some(&STOPPED) => Some(Wake::Stopped),
+                Some(&QUIT) => self.control.quit.read().ok().map(|_| Wake::Quit(None)),
+                Some(_) => self.control.next_signal(),
+                None => None,
+            };
+            if let Some(wake) = wake {
+                return wake;
+            }
+        }
+    }
+
+    fn ready(&self, left: Option<Duration>) -> Vec<u64> {
+        // Rounded up, so that a deadline is never polled for in a busy loop.
+        let timeout = left.map_or(-1, |left| {
+            i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX)
+        });
+        let mut events = [EpollEvent::default(); 3];
+        // Interrupted by a signal that nothing here obeys: look again.
+        let count = self.epoll.wait(timeout, &mut events).unwrap_or(0);
+        events.iter().take(count).map(EpollEvent::data).collect()
+    }
 }
 
 impl fmt::Debug for Control {

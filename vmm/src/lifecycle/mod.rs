@@ -12,7 +12,7 @@ mod control;
 mod watch;
 
 use hypervisor::Hypervisor;
-use vcpu::Stop;
+use vcpu::{Stop, Vcpus};
 
 pub use control::{Control, ControlError, Suspension};
 pub use watch::Cause;
@@ -41,6 +41,9 @@ pub enum LifecycleError {
     /// The machine no longer runs.
     #[error("the machine cannot go on")]
     Run(#[source] RunError),
+    /// The run cannot be controlled.
+    #[error("the machine cannot be watched")]
+    Control(#[source] ControlError),
 }
 
 /// Builds the machine that `config` describes and runs it to its end; with
@@ -58,9 +61,14 @@ pub fn run(
         let machine =
             Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
         let buttons = machine.buttons();
-        let mut cause = None;
-        let watch = |cpus: &vcpu::Vcpus| cause = watch::until_stopped(cpus, &buttons, control);
-        let stop = machine.run(watch).map_err(LifecycleError::Run)?;
+        let watch = |cpus: &Vcpus| {
+            let watched = watch::until_stopped(cpus, &buttons, control);
+            // Nobody could end a guest that nobody watches.
+            cpus.request_stop();
+            watched
+        };
+        let (stop, cause) = machine.run(watch).map_err(LifecycleError::Run)?;
+        let cause = cause.map_err(LifecycleError::Control)?;
         if stop == Stop::Reset && config.on_reset == OnReset::Reboot && cause.is_none() {
             log::info!("{}: the guest asked for a reset; booting again", config.name);
             continue;

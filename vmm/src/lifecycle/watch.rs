@@ -5,7 +5,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use vcpu::Vcpus;
 
-use super::control::{Control, Wake};
+use super::control::{Control, ControlError, Wake};
 use crate::machine::Buttons;
 
 /// Who ended a run that the guest did not end.
@@ -22,25 +22,26 @@ pub(super) fn until_stopped(
     cpus: &Vcpus,
     buttons: &Buttons,
     control: &mut Control,
-) -> Option<Cause> {
+) -> Result<Option<Cause>, ControlError> {
+    let mut watch = control.watch(cpus.stop_event())?;
     let mut closing: Option<(Signal, Instant)> = None;
     loop {
-        let cause = match control.wait(cpus.stop_event(), closing.map(|(_, end)| end)) {
-            Wake::Stopped => return None,
+        let cause = match watch.next(closing.map(|(_, end)| end)) {
+            Wake::Stopped => return Ok(None),
             Wake::Terminate(signal) if closing.is_none() => {
-                log::info!("{signal}: pressing the power button");
+                log::info!("{}: pressing the power button", signal.as_str());
                 buttons.power();
-                closing = Some((signal, Instant::now() + control.grace()));
+                closing = Some((signal, Instant::now() + watch.grace()));
                 continue;
             }
             Wake::Terminate(signal) | Wake::Quit(Some(signal)) => Cause::Signal(signal),
             Wake::Quit(None) => Cause::Quit,
             Wake::Late => {
-                log::warn!("the guest did not shut down within {:?}", control.grace());
+                log::warn!("the guest did not shut down within {:?}", watch.grace());
                 closing.map_or(Cause::Quit, |(signal, _)| Cause::Signal(signal))
             }
         };
         cpus.request_stop();
-        return Some(cause);
+        return Ok(Some(cause));
     }
 }

@@ -1,9 +1,9 @@
 //! What the machine's ports are connected to: opened once, kept over reboots.
 
-use std::{io, sync::Mutex};
+use std::{io, path::PathBuf};
 
 use board::BoardBuilder;
-use legacy::{Backend, Com, DebugConsole, FileMode, Serial};
+use legacy::{Backend, Com, DebugPort, FileMode, Serial};
 
 use super::BuildError;
 use crate::config::{Config, Target};
@@ -12,8 +12,8 @@ use crate::config::{Config, Target};
 /// connected to the same ones, so that a pty keeps its path and a client its connection.
 #[derive(Debug)]
 pub struct Consoles {
-    ports: Vec<(Com, &'static str, Mutex<Backend>)>,
-    debug: Option<Mutex<Backend>>,
+    ports: Vec<(Com, &'static str, Backend)>,
+    debug: Option<Backend>,
 }
 
 impl Consoles {
@@ -35,17 +35,17 @@ impl Consoles {
         let mut ports = Vec::new();
         for (com, (name, target)) in coms.into_iter().zip(config.serial.ports()) {
             if let Some(backend) = open(name, target)? {
-                ports.push((com, name, Mutex::new(backend)));
+                ports.push((com, name, backend));
             }
         }
-        let debug = open("the debug console", &config.debug_console)?.map(Mutex::new);
+        let debug = open("the debug console", &config.debug_console)?;
         Ok(Self { ports, debug })
     }
 
     /// Where each console is that has a path of its own: ptys above all.
-    pub fn paths(&self) -> Vec<(&'static str, std::path::PathBuf)> {
-        let path = |(_, name, backend): &(Com, &'static str, Mutex<Backend>)| {
-            Some((*name, lock(backend).path()?.to_owned()))
+    pub fn paths(&self) -> Vec<(&'static str, PathBuf)> {
+        let path = |(_, name, backend): &(Com, &'static str, Backend)| {
+            Some((*name, backend.path()?.to_owned()))
         };
         self.ports.iter().filter_map(path).collect()
     }
@@ -53,10 +53,11 @@ impl Consoles {
     /// Gives `board` its ports.
     pub(super) fn attach(&self, board: &mut BoardBuilder) -> Result<(), BuildError> {
         for (com, name, backend) in &self.ports {
-            board.attach(name, Serial::new(*com, lock(backend).share()))?;
+            board.attach(name, Serial::new(*com, backend.clone()))?;
         }
         if let Some(backend) = &self.debug {
-            board.attach("debug", DebugConsole::new(lock(backend).share()))?;
+            board.attach("debugcon", DebugPort::bochs(backend.output()))?;
+            board.attach("seabios-debug", DebugPort::seabios(backend.output()))?;
         }
         Ok(())
     }
@@ -74,8 +75,4 @@ fn connect(target: &Target, stdio: &mut Option<Backend>) -> io::Result<Option<Ba
         Target::File { path, append: false } => Backend::file(path, FileMode::Truncate)?,
         Target::Unix(path) => Backend::unix_socket(path)?,
     }))
-}
-
-fn lock(backend: &Mutex<Backend>) -> std::sync::MutexGuard<'_, Backend> {
-    backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -69,6 +69,21 @@ pub enum BuildError {
     Spawn(#[from] SpawnError),
 }
 
+impl BuildError {
+    /// Whether the user asked for what cannot be, rather than the host failing.
+    pub fn is_users(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::Open { .. }
+                | Self::Console { .. }
+                | Self::Layout(_)
+                | Self::Board(BoardError::Pio(_) | BoardError::Mmio(_))
+                | Self::Boot(_)
+        )
+    }
+}
+
 /// Why a machine no longer runs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

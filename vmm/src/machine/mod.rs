@@ -6,7 +6,7 @@ mod ram;
 
 use std::{fs::File, path::Path, sync::Arc, thread};
 
-use arch::{CpuStart, CpuidPolicy, Layout, Topology};
+use arch::{CpuStart, CpuidPolicy, Layout, MMIO_HOLE_START, Topology};
 use board::{Board, BoardBuilder};
 use boot::{Payload, Platform};
 use hypervisor::{Hypervisor, Vm, VmConfig};
@@ -29,8 +29,8 @@ pub struct Machine {
 /// What a person could press on the machine. Clones press the same buttons, from any thread.
 #[derive(Clone, Debug)]
 pub struct Buttons {
-    power: legacy::PowerHandle,
-    keyboard: legacy::KeyboardHandle,
+    power: legacy::PowerButton,
+    keyboard: legacy::Keys,
 }
 
 impl Buttons {
@@ -79,15 +79,15 @@ impl Machine {
         self.buttons.clone()
     }
 
-    /// Runs the guest until it stops. Devices are served by a thread named `io0`; meanwhile this
-    /// thread runs `watch`, which is given the vCPUs and must return once their
-    /// [stop event](Vcpus::stop_event) is signalled.
+    /// Runs the guest until it stops, and says why. Devices are served by a thread named `io0`;
+    /// meanwhile this thread runs `watch`, which is given the vCPUs, must return once their
+    /// [stop event](Vcpus::stop_event) is signalled, and whose answer is passed on.
     ///
     /// # Errors
     /// The host can no longer run the guest or serve its devices.
-    pub fn run(mut self, watch: impl FnOnce(&Vcpus)) -> Result<Stop, RunError> {
+    pub fn run<T>(mut self, watch: impl FnOnce(&Vcpus) -> T) -> Result<(Stop, T), RunError> {
         let (board, cpus) = (&mut self.board, &self.cpus);
-        thread::scope(|scope| {
+        let watched = thread::scope(|scope| {
             let serve = move || {
                 let served = board.serve(cpus.stop_event());
                 // Without devices the guest must not go on.
@@ -97,10 +97,11 @@ impl Machine {
             let io = thread::Builder::new().name("io0".to_owned()).spawn_scoped(scope, serve);
             let io = io.map_err(RunError::Thread)?;
             cpus.resume();
-            watch(cpus);
-            io.join().map_err(|_| RunError::Io)?.map_err(RunError::Serve)
+            let watched = watch(cpus);
+            io.join().map_err(|_| RunError::Io)?.map_err(RunError::Serve)?;
+            Ok::<T, RunError>(watched)
         })?;
-        Ok(self.cpus.join()?)
+        Ok((self.cpus.join()?, watched))
     }
 }
 
@@ -118,7 +119,7 @@ fn payload(config: &Config) -> Result<Payload, BuildError> {
         tables: match config.tables {
             config::Tables::Both => boot::Tables::Both,
             config::Tables::Acpi => boot::Tables::Acpi,
-            config::Tables::Mp => boot::Tables::Mp,
+            config::Tables::Mp => boot::Tables::MpTable,
         },
         ..Payload::new(kernel)
     })
@@ -139,7 +140,9 @@ fn board(
     let mut board = BoardBuilder::new(Arc::clone(vm), ram.memory(), layout)?;
     consoles.attach(&mut board)?;
     let keyboard = board.attach("keyboard", legacy::I8042::new())?;
-    board.attach("rtc", legacy::Cmos::new(layout.ram_bytes()))?;
+    let below = layout.ram_bytes().min(MMIO_HOLE_START);
+    board.attach("rtc", legacy::Cmos::new(below, layout.ram_bytes() - below))?;
+    board.attach("post", legacy::DebugPort::post())?;
     board.attach("exit", legacy::DebugExit::new())?;
     board.attach("pvpanic", legacy::Pvpanic::new())?;
     let power = board.attach("power", legacy::AcpiPower::new())?;

@@ -14,7 +14,8 @@ pub(super) fn build(layout: &Layout, memory: &Memory) -> Result<Ram, BuildError>
         config::Backing::Shared => Backing::Memfd,
         config::Backing::File(path) => {
             let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false);
+            // A boot needs RAM that reads as zero, whatever the file held before.
+            options.read(true).write(true).create(true).truncate(true);
             let failed =
                 |source| BuildError::Open { what: "memory file", path: path.clone(), source };
             Backing::Shared(options.open(path).map_err(failed)?)

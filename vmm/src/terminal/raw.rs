@@ -63,8 +63,17 @@ impl Drop for Terminal {
 /// number of times; not from a signal handler.
 pub fn restore() {
     // What fails here cannot be told to anyone, and the process is about to end.
-    let _ = apply(Termios::clone);
+    let _ = lend();
     *saved() = None;
+}
+
+/// Gives the terminal its user's settings back for the time being, if it is raw: for SIGTSTP, when a
+/// shell gets the terminal. [`reapply`] takes it again.
+///
+/// # Errors
+/// The terminal does not take the settings.
+pub fn lend() -> io::Result<()> {
+    apply(Termios::clone)
 }
 
 /// Makes the terminal raw again if a [`Terminal`] lives: for SIGCONT, when a shell has had the

@@ -99,7 +99,8 @@ impl CpuidPolicy {
 
     fn features(&self, entry: &mut CpuidEntry, index: u32) {
         entry.ecx = entry.ecx & !OSXSAVE | HYPERVISOR;
-        entry.edx = if self.topology.socket_bits() > 0 { entry.edx | HTT } else { entry.edx & !HTT };
+        entry.edx =
+            if self.topology.socket_bits() > 0 { entry.edx | HTT } else { entry.edx & !HTT };
         let logical = 1 << self.topology.socket_bits();
         entry.ebx = entry.ebx & 0xffff | logical << 16 | self.apic_id(index) << 24;
     }

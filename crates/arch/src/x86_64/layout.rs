@@ -97,11 +97,7 @@ impl Layout {
         if bytes > low {
             ram.push((GuestAddress(RAM_ABOVE_4G), size(bytes - low)?));
         }
-        Ok(Self {
-            ram,
-            window: MMIO_HOLE_START..=IOAPIC_BASE - 1,
-            gsis: FIRST_FREE_GSI..=LAST_GSI,
-        })
+        Ok(Self { ram, window: MMIO_HOLE_START..=IOAPIC_BASE - 1, gsis: FIRST_FREE_GSI..=LAST_GSI })
     }
 
     /// How many bytes of RAM the machine has.
@@ -129,10 +125,7 @@ mod tests {
     #[test]
     fn ram_beyond_the_hole_continues_above_4_gib() {
         let layout = Layout::for_ram(5 << 30).unwrap();
-        assert_eq!(
-            layout.ram,
-            [(GuestAddress(0), 3 << 30), (GuestAddress(RAM_ABOVE_4G), 2 << 30)]
-        );
+        assert_eq!(layout.ram, [(GuestAddress(0), 3 << 30), (GuestAddress(RAM_ABOVE_4G), 2 << 30)]);
         assert_eq!(layout.ram_bytes(), 5 << 30);
     }
 

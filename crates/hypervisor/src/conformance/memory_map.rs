@@ -9,10 +9,13 @@ use crate::{Hypervisor, MapError, SlotId};
 pub fn regions_that_share_addresses_are_refused(hypervisor: &dyn Hypervisor) {
     let vm = machine(hypervisor);
     vm.map(ram(0x10_0000, 0x4000)).expect("the first region is mapped");
-    for (start, len) in [(0x10_0000, 0x4000), (0xf_f000, 0x2000), (0x10_3000, 0x2000), (0, 0x20_0000)]
+    for (start, len) in
+        [(0x10_0000, 0x4000), (0xf_f000, 0x2000), (0x10_3000, 0x2000), (0, 0x20_0000)]
     {
         match vm.map(ram(start, len)) {
-            Err(MapError::Overlap { start: found, other: 0x10_0000, other_len: 0x4000, .. }) => {
+            Err(MapError::Overlap {
+                start: found, other: 0x10_0000, other_len: 0x4000, ..
+            }) => {
                 assert_eq!(found, start, "the error names the new region");
             }
             other => panic!("a region at {start:#x} of {len:#x} bytes overlaps, but got {other:?}"),

@@ -4,7 +4,6 @@
 //! vCPU that was started by [`CpuStart::WaitForStartup`] must wait until it is kicked.
 #![expect(
     clippy::panic,
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::missing_panics_doc,
     reason = "bodies of tests"

@@ -21,7 +21,8 @@ pub fn a_vcpu_s_state_goes_into_another(hypervisor: &dyn Hypervisor) {
     let mut vcpu = other.create_vcpu(1).expect("a vCPU is created");
     vcpu.restore(&saved).expect("a vCPU is restored");
     let again = vcpu.save().expect("a vCPU is saved again");
-    let indices = |state: &VcpuState| state.msrs.iter().map(|(index, _)| *index).collect::<Vec<_>>();
+    let indices =
+        |state: &VcpuState| state.msrs.iter().map(|(index, _)| *index).collect::<Vec<_>>();
     assert_eq!(names_of(&saved), names_of(&again));
     assert_eq!(indices(&saved), indices(&again));
     assert_eq!(saved.cpuid, again.cpuid);

@@ -75,7 +75,8 @@ impl Capability {
 
 /// Fails with the first required capability that the host lacks.
 pub(super) fn check(ask: impl Fn(&Capability) -> u32) -> Result<(), CreateError> {
-    let missing = CAPABILITIES.iter().find(|capability| capability.required && ask(capability) == 0);
+    let missing =
+        CAPABILITIES.iter().find(|capability| capability.required && ask(capability) == 0);
     match missing {
         Some(&Capability { name, purpose, .. }) => Err(CreateError::Capability { name, purpose }),
         None => Ok(()),

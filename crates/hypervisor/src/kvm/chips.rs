@@ -10,7 +10,7 @@ use kvm_ioctls::VmFd;
 
 use super::{
     class::{self, Classes, refused},
-    host,
+    failed,
 };
 use crate::{CreateError, StateError, VmState};
 
@@ -31,10 +31,10 @@ impl Chips {
     pub(super) fn ensure(&self, vm: &VmFd) -> Result<(), CreateError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !*made {
-            vm.create_irq_chip().map_err(host("create the interrupt controllers"))?;
+            vm.create_irq_chip().map_err(failed("create the interrupt controllers"))?;
             // The speaker's port is answered in the kernel too: guests calibrate by it.
             let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
-            vm.create_pit2(pit).map_err(host("create the interval timer"))?;
+            vm.create_pit2(pit).map_err(failed("create the interval timer"))?;
             *made = true;
         }
         Ok(())

@@ -21,15 +21,15 @@ pub(super) fn exit(vcpu: &VcpuFd, machine: &Machine, reason: FaultReason) -> Exi
         _ => None,
     };
     let read = || code(vcpu, machine, &registers?);
-    let code = read().or_else(|| reason.instruction().map(<[u8]>::to_vec)).unwrap_or_default();
+    let code = read().or_else(|| reason.instruction()).unwrap_or_default();
     Exit::Fault(Box::new(Fault { reason, registers, code }))
 }
 
 fn registers(regs: &kvm_regs, sregs: &kvm_sregs) -> Registers {
     Registers {
         general: [
-            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rsp, regs.rbp, regs.r8,
-            regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+            regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rsp, regs.rbp,
+            regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ],
         rip: regs.rip,
         rflags: regs.rflags,

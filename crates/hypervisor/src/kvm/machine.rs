@@ -7,7 +7,7 @@ use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use memory::Region;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Host, chips::Chips, host, os, routing::Routing, slots::Slots, vcpu::KvmVcpu};
+use super::{Host, chips::Chips, failed, os, routing::Routing, slots::Slots, vcpu::KvmVcpu};
 use crate::{
     CreateError, DirtyLog, LogError, MapError, Msi, SlotId, StateError, Vcpu, Vm, VmConfig,
     VmState, WireError,
@@ -35,8 +35,8 @@ impl Machine {
     pub(super) fn new(kvm: Arc<Host>, config: &VmConfig) -> Result<Arc<Self>, CreateError> {
         let fd = create(&kvm)?;
         let tss = usize::try_from(TSS_BASE).unwrap_or(usize::MAX);
-        fd.set_identity_map_address(IDENTITY_MAP).map_err(host("place the identity map"))?;
-        fd.set_tss_address(tss).map_err(host("place the task state segment"))?;
+        fd.set_identity_map_address(IDENTITY_MAP).map_err(failed("place the identity map"))?;
+        fd.set_tss_address(tss).map_err(failed("place the task state segment"))?;
         let limit = u32::try_from(kvm.fd.get_nr_memslots()).unwrap_or(u32::MAX);
         Ok(Arc::new_cyclic(|this| Self {
             fd,
@@ -60,7 +60,7 @@ fn create(kvm: &Host) -> Result<VmFd, CreateError> {
     loop {
         match kvm.fd.create_vm() {
             Err(error) if error.errno() == libc::EINTR => {}
-            result => return result.map_err(host("create a virtual machine")),
+            result => return result.map_err(failed("create a virtual machine")),
         }
     }
 }

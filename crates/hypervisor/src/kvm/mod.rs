@@ -9,6 +9,7 @@ mod class;
 mod debug;
 mod exit;
 mod fault;
+mod host;
 mod kick;
 mod machine;
 mod msrs;
@@ -31,6 +32,7 @@ use arch::CpuidEntry;
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 pub use capability::{CAPABILITIES, Capability};
+pub use host::{HostKind, Kind};
 
 use crate::{CreateError, Hypervisor, Vm, VmConfig};
 
@@ -131,7 +133,10 @@ fn refused(path: String, source: io::Error) -> CreateError {
         io::ErrorKind::NotFound => CreateError::Absent { path },
         io::ErrorKind::PermissionDenied => CreateError::Permission { path },
         // The node without the module behind it.
-        _ if source.raw_os_error().is_some_and(|code| [libc::ENXIO, libc::ENODEV].contains(&code)) => {
+        _ if source
+            .raw_os_error()
+            .is_some_and(|code| [libc::ENXIO, libc::ENODEV].contains(&code)) =>
+        {
             CreateError::Absent { path }
         }
         _ => CreateError::Open { path, source },
@@ -142,6 +147,6 @@ fn os(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
 
-fn host(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {
+fn failed(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {
     move |error| CreateError::Host { step, source: os(error) }
 }

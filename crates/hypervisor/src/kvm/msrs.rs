@@ -27,7 +27,8 @@ pub(super) fn read(vcpu: &VcpuFd, list: &[u32]) -> Result<Vec<(u32, u64)>, State
     while !rest.is_empty() {
         let chunk = rest.get(..KVM_MAX_MSR_ENTRIES).unwrap_or(rest);
         let mut msrs = table(chunk.iter().map(|index| (*index, 0)))?;
-        let read = vcpu.get_msrs(&mut msrs).map_err(|error| class::unreadable("MSRs", os(error)))?;
+        let read =
+            vcpu.get_msrs(&mut msrs).map_err(|error| class::unreadable("MSRs", os(error)))?;
         found.extend(msrs.as_slice().iter().take(read).map(|entry| (entry.index, entry.data)));
         // KVM stops at the first that fails; go on behind it.
         let failed = usize::from(read < chunk.len());

@@ -31,7 +31,10 @@ impl Routing {
         if usize::try_from(gsi).is_ok_and(|gsi| gsi <= last) {
             Ok(())
         } else {
-            Err(WireError::Gsi { gsi, right: "lines 0 to 23 are the IOAPIC's, 24 to 4079 messages" })
+            Err(WireError::Gsi {
+                gsi,
+                right: "lines 0 to 23 are the IOAPIC's, 24 to 4079 messages",
+            })
         }
     }
 

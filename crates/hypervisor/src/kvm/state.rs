@@ -26,7 +26,8 @@ pub(super) fn save(vcpu: &KvmVcpu) -> Result<VcpuState, StateError> {
     class::put(&mut classes, "DEBUGREGS", fd.get_debug_regs())?;
     class::put(&mut classes, "LAPIC", fd.get_lapic())?;
     class::put(&mut classes, "VCPU_EVENTS", fd.get_vcpu_events())?;
-    let list = vcpu.machine.host.msrs().map_err(|source| class::unreadable("the MSR list", source))?;
+    let list =
+        vcpu.machine.host.msrs().map_err(|source| class::unreadable("the MSR list", source))?;
     let cpuid = fd
         .get_cpuid2(KVM_MAX_CPUID_ENTRIES)
         .map_err(|error| class::unreadable("CPUID", os(error)))?;
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_floating_point_registers_come_back_from_their_bytes() {
-        let bytes: [u8; FPU] = std::array::from_fn(|at| (at % 251) as u8);
+        let bytes: [u8; FPU] = std::array::from_fn(|at| u8::try_from(at % 251).unwrap());
         assert_eq!(fpu_bytes(&fpu(&bytes)), bytes);
     }
 

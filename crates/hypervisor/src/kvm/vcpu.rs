@@ -6,16 +6,8 @@ use arch::{CpuStart, CpuidPolicy};
 use kvm_bindings::{KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT};
 use kvm_ioctls::{Cap, VcpuFd};
 
-use super::{
-    exit, fault, host,
-    kick::Kick,
-    machine::Machine,
-    page::RunPage,
-    sys,
-};
-use crate::{
-    CreateError, Debugger, Exit, Kicker, RunError, StateError, Vcpu, VcpuState,
-};
+use super::{exit, failed, fault, kick::Kick, machine::Machine, page::RunPage, sys};
+use crate::{CreateError, Debugger, Exit, Kicker, RunError, StateError, Vcpu, VcpuState};
 
 /// One vCPU.
 ///
@@ -44,12 +36,12 @@ impl KvmVcpu {
         let fd = machine.fd.create_vcpu(machine.id(index).into());
         let fd = fd.map_err(|error| match error.errno() {
             libc::EEXIST => CreateError::VcpuTaken { index },
-            _ => host("create a vCPU")(error),
+            _ => failed("create a vCPU")(error),
         })?;
         let page = RunPage::map(&fd, machine.fd.run_size())
             .map_err(|source| CreateError::Host { step: "map a vCPU's run page", source })?;
         if let Some(khz) = machine.config.tsc_khz {
-            fd.set_tsc_khz(khz).map_err(host("set the time stamp counter's frequency"))?;
+            fd.set_tsc_khz(khz).map_err(failed("set the time stamp counter's frequency"))?;
         }
         Ok(Self { fd, page, kick: Kick::default(), kicked: false, index, machine })
     }

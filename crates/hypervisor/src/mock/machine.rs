@@ -78,9 +78,10 @@ impl Machine {
     /// Writes to a doorbell as a guest would; tells whether there was one.
     pub fn ring(&self, at: IoAddr, value: u32) -> bool {
         let state = self.lock();
-        let found = state.doorbells.iter().find(|(place, wanted, _)| {
-            *place == at && wanted.is_none_or(|wanted| wanted == value)
-        });
+        let found = state
+            .doorbells
+            .iter()
+            .find(|(place, wanted, _)| *place == at && wanted.is_none_or(|wanted| wanted == value));
         found.is_some_and(|(.., event)| event.write(1).is_ok())
     }
 
@@ -182,7 +183,8 @@ impl Vm for Machine {
             let expected = 8 * LINES as usize;
             return Err(StateError::Size { what: CLASS, found: bytes.len(), expected });
         }
-        self.lock().edges = (0..).zip(edges.iter().map(|edges| u64::from_le_bytes(*edges))).collect();
+        self.lock().edges =
+            (0..).zip(edges.iter().map(|edges| u64::from_le_bytes(*edges))).collect();
         Ok(())
     }
 

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, ThreadId},
 };
 
@@ -152,7 +155,10 @@ impl Vcpu for Script {
                 Exit::Interrupted
             }
             Played::Fail => {
-                return Err(RunError::Host { index, source: io::Error::other("as the script says") });
+                return Err(RunError::Host {
+                    index,
+                    source: io::Error::other("as the script says"),
+                });
             }
         })
     }

@@ -8,7 +8,6 @@ mod uart;
 mod tests;
 
 use std::{
-    any::Any,
     io::{self, Read, Write},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -25,10 +24,7 @@ pub use self::{
     backend::{Backend, FileMode},
     uart::SavedSerial,
 };
-use self::{
-    input::{Input, Source, Stream},
-    uart::Uart,
-};
+use self::{input::Input, uart::Uart};
 use crate::{lock, output::Output, tally::Tally};
 
 /// One of the four serial ports that PC software expects.
@@ -114,23 +110,14 @@ impl Serial {
         Self { com, backend, input: Ok(()) }
     }
 
-    /// Has the guest receive what `source` has to say, instead of what the backend has.
-    ///
-    /// The source is read when its descriptor is ready, so it must not read ahead into a buffer of
-    /// its own; [`io::Stdin`], which does, is replaced by its descriptor. Regular files and
-    /// descriptors that block are fine. A source that changes what it reads (an escape key) and has
-    /// nothing left to say answers [`io::ErrorKind::WouldBlock`]; 0 bytes mean the end.
+    /// Has the guest receive what `source` has to say: [`Backend::input`]. Attaching fails if the
+    /// host gives no descriptor for it.
     #[must_use]
     pub fn input(mut self, source: impl Read + AsRawFd + Send + 'static) -> Self {
-        let source: Box<dyn Source> = if (&source as &dyn Any).is::<io::Stdin>() {
-            match backend::stdin() {
-                Ok(stdin) => Box::new(Stream(stdin)),
-                Err(error) => return Self { input: Err(error), ..self },
-            }
-        } else {
-            Box::new(Stream(source))
-        };
-        self.backend.source = Some(source);
+        match self.backend.clone().input(source) {
+            Ok(backend) => self.backend = backend,
+            Err(error) => self.input = Err(error),
+        }
         self
     }
 }
@@ -144,12 +131,12 @@ impl Attach for Serial {
         let (gsi, line) = wiring.irq(com.irq())?;
         let drained = EventFd::new(EFD_NONBLOCK)?;
         let uart = Arc::new(Mutex::new(Uart::new(line, drained.try_clone()?)));
-        let out = Output::new(com.name(), backend.sink);
+        let out = Output::new(com.name(), Box::new(backend.sink));
         let handle = SerialHandle { lost: out.lost(), path: backend.path };
         let port = Port { uart: Arc::clone(&uart), out: Mutex::new(out) };
         wiring.pio(Range::new(com.port(), uart::PORTS)?, Arc::new(port));
         if let Some(source) = backend.source {
-            let input = Input::new(source, Arc::clone(&uart), drained);
+            let input = Input::new(Box::new(source), Arc::clone(&uart), drained);
             wiring.poll(Arc::new(Mutex::new(input)));
         }
         wiring.persist(uart);

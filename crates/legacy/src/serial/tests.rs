@@ -123,6 +123,15 @@ fn every_byte_is_written_and_flushed_at_once() {
 }
 
 #[test]
+fn standard_input_is_read_by_a_descriptor_of_its_own() {
+    let serial = Serial::com1(io::stdout()).input(io::stdin());
+    let source = input::Source::fd(serial.backend.source.as_ref().unwrap());
+    assert!(source > 2, "descriptor {source} has the standard library's buffer before it");
+    FakeWiring::new().unwrap().attach(serial).unwrap();
+    FakeWiring::new().unwrap().attach(Serial::new(Com::Com1, Backend::stdio().unwrap())).unwrap();
+}
+
+#[test]
 fn each_port_is_where_software_expects_it() {
     let mut wiring = FakeWiring::new().unwrap();
     wiring.attach(Serial::com1(io::sink())).unwrap();
@@ -467,4 +476,16 @@ fn impossible_states_are_refused() {
         assert!(device::Component::restore_section(&mut uart, bad).is_err(), "{field}");
     }
     device::Component::restore_section(&mut uart, good).unwrap();
+}
+
+#[test]
+fn a_clone_of_a_backend_goes_on_where_the_first_one_stopped() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.as_path().join("log");
+    let backend = Backend::file(&path, FileMode::Truncate).unwrap();
+    let first = Machine::with(backend.clone());
+    first.say(b"a");
+    drop(first);
+    Machine::with(backend).say(b"b");
+    assert_eq!(std::fs::read(&path).unwrap(), b"ab");
 }

@@ -54,8 +54,9 @@ impl Archive {
     /// Adds an entry; `path` has no slash at its start.
     pub(crate) fn add(&mut self, path: &str, entry: &Entry) -> Result<()> {
         self.entries += 1;
-        let size = u32::try_from(entry.data().len())
-            .context(|| format!("{path} does not fit into an initramfs, whose files end at 4 GiB"))?;
+        let size = u32::try_from(entry.data().len()).context(|| {
+            format!("{path} does not fit into an initramfs, whose files end at 4 GiB")
+        })?;
         self.header(path, entry, size)?;
         self.bytes.extend_from_slice(entry.data());
         self.align(4);

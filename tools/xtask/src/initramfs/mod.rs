@@ -141,7 +141,9 @@ impl Initramfs {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("create", parent)?;
         }
-        let partial = path.with_extension(format!("partial{}", std::process::id()));
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".partial{}", std::process::id()));
+        let partial = PathBuf::from(partial);
         fs::write(&partial, bytes).at("write", &partial)?;
         fs::rename(&partial, path).at("write", path)
     }

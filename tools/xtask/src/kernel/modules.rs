@@ -53,9 +53,10 @@ impl Modules {
         if self.builtin.contains(&name) || order.iter().any(|module| module.name == name) {
             return Ok(());
         }
-        let path = self.files.get(&name).ok_or_else(|| {
-            Error::new(format!("kernel {} has no module {wanted}", self.version))
-        })?;
+        let path = self
+            .files
+            .get(&name)
+            .ok_or_else(|| Error::new(format!("kernel {} has no module {wanted}", self.version)))?;
         let file = fs::read(path).at("read", path)?;
         let bytes = match Format::detect(&file) {
             Some(format) => decompress(format, &file)?,

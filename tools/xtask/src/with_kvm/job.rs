@@ -18,8 +18,21 @@ const SCRATCH: &str = "/tmp/purlin-scratch";
 
 /// Variables that the command gets from the caller: these, and those that start with [`PREFIXES`].
 const NAMES: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "COLUMNS", "NO_COLOR",
-    "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "LD_LIBRARY_PATH", "CI",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TERM",
+    "TZ",
+    "COLUMNS",
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "FORCE_COLOR",
+    "LD_LIBRARY_PATH",
+    "CI",
 ];
 const PREFIXES: &[&str] = &["CARGO", "RUST", "REQUIRE_", "PURLIN_", "NEXTEST", "LC_"];
 

@@ -78,7 +78,12 @@ pub(crate) struct Options {
     #[arg(long, short)]
     pub verbose: bool,
     /// The command and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -173,7 +178,6 @@ fn cpus(options: &Options) -> usize {
     options.cpus.map_or(here.clamp(2, 4), usize::from)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the command gets the caller's environment")]
 fn job(workspace: &Workspace, options: &Options) -> Result<Job> {
     let directory = env::current_dir().context(|| "there is no working directory".to_owned())?;
     let real = |path: &PathBuf| {
@@ -205,9 +209,11 @@ fn image(workspace: &Workspace, kernel: &Kernel, job: &Job) -> Result<Vec<u8>> {
     })?;
     let base = base.join("base.cpio");
     let mut bytes = fs::read(&base).at("read", &base)?;
-    let own = Initramfs::empty()
-        .init(include_str!("guest/init.sh"))
-        .file("agent.sh", include_str!("guest/agent.sh"), 0o644);
+    let own = Initramfs::empty().init(include_str!("guest/init.sh")).file(
+        "agent.sh",
+        include_str!("guest/agent.sh"),
+        0o644,
+    );
     bytes.extend(job.add_to(own)?.bytes()?);
     Ok(bytes)
 }

@@ -166,6 +166,8 @@ fn feed(mut from: File, mut to: UnixStream) {
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+        // Closing the socket would make QEMU drop what the guest has not read yet.
+        let _ = io::copy(&mut to, &mut io::sink());
     });
 }
 

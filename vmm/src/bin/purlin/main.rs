@@ -4,6 +4,7 @@
 
 mod cli;
 mod logger;
+mod output;
 
 use std::{error::Error, process::ExitCode};
 
@@ -46,4 +47,21 @@ fn main() -> ExitCode {
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use purlin_vmm::config::ConfigError;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let source = io::Error::other("no disk");
+        let error = ConfigError::Read { path: "vm.toml".into(), source };
+        let told = "the configuration file vm.toml cannot be read: no disk";
+        assert_eq!(chain(&error), told);
+    }
 }

@@ -3,10 +3,7 @@
 use memory::{Bytes, MemoryRegionAddress};
 
 use super::{Guest, RAM, Seen, code, out};
-use crate::{
-    Hypervisor, LogError, SlotId,
-    conformance::ram,
-};
+use crate::{Hypervisor, LogError, SlotId, conformance::ram};
 
 /// Read-only memory is read without an exit; writes to it are exits and change nothing.
 pub fn writes_to_read_only_memory_are_exits(hypervisor: &dyn Hypervisor) {

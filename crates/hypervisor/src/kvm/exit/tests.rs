@@ -49,10 +49,7 @@ fn memory_mapped_accesses_have_their_length() {
     let addr = 0xd000_0000u64.to_le_bytes();
     let write = page(KVM_EXIT_MMIO, &[(0, &addr), (8, b"xy"), (16, &[2]), (20, &[1])]);
     let read = page(KVM_EXIT_MMIO, &[(0, &addr), (16, &[8])]);
-    assert_eq!(
-        decode(&mut write.clone()),
-        Ok(Exit::MmioWrite { addr: 0xd000_0000, data: b"xy" })
-    );
+    assert_eq!(decode(&mut write.clone()), Ok(Exit::MmioWrite { addr: 0xd000_0000, data: b"xy" }));
     assert_eq!(
         decode(&mut read.clone()),
         Ok(Exit::MmioRead { addr: 0xd000_0000, data: &mut [0xff; 8] })

@@ -1,6 +1,7 @@
 //! What can be at the other end of a serial line.
 
 mod pty;
+mod shared;
 mod socket;
 mod stdio;
 
@@ -8,14 +9,14 @@ use std::{
     any::Any,
     fmt,
     fs::OpenOptions,
-    io::{self, Write},
-    os::fd::{AsFd, BorrowedFd},
+    io::{self, Read, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub(super) use self::stdio::stdin;
+use self::shared::Shared;
 use super::input::{Source, Stream};
 
 /// What happens to a file that exists.
@@ -32,9 +33,13 @@ pub enum FileMode {
 /// Standard output, files and other writers hold the guest back when they are slow. A pty or socket
 /// discards what the guest says while nobody is connected; a client that stops reading costs the
 /// guest one wait of 50 ms, after which bytes are lost until the client reads again.
+///
+/// Clones are the same end: a machine that is built anew when its guest reboots is attached to a
+/// clone of what its predecessor had. Only one of them may be attached at a time.
+#[derive(Clone)]
 pub struct Backend {
-    pub(super) sink: Box<dyn Write + Send>,
-    pub(super) source: Option<Box<dyn Source>>,
+    pub(super) sink: Shared<dyn Write + Send>,
+    pub(super) source: Option<Shared<dyn Source>>,
     pub(super) path: Option<PathBuf>,
 }
 
@@ -44,20 +49,21 @@ impl Backend {
     /// [`io::Stdout`] is replaced by its descriptor, without the buffer: the guest decides what is
     /// written when.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        let sink: Box<dyn Write + Send> = match stdio::stdout() {
-            Ok(stdout) if (&out as &dyn Any).is::<io::Stdout>() => Box::new(stdout),
+        let stdout = (&out as &dyn Any).is::<io::Stdout>().then(stdio::stdout);
+        let sink: Box<dyn Write + Send> = match stdout {
+            Some(Ok(stdout)) => Box::new(stdout),
+            // Not standard output, or it is closed and will say so itself.
             _ => Box::new(out),
         };
-        Self { sink, source: None, path: None }
+        Self { sink: Shared::new(sink), source: None, path: None }
     }
 
     /// The process's standard output and input. The terminal's mode is left as it is.
     ///
     /// # Errors
-    /// One of them is closed.
+    /// The host gives no further descriptor.
     pub fn stdio() -> io::Result<Self> {
-        let source: Box<dyn Source> = Box::new(Stream(stdin()?));
-        Ok(Self { sink: Box::new(stdio::stdout()?), source: Some(source), path: None })
+        Self::new(io::stdout()).input(io::stdin())
     }
 
     /// Writes to the file at `path`, which is created if there is none; receives nothing.
@@ -72,7 +78,8 @@ impl Backend {
             FileMode::Truncate => options.write(true).truncate(true),
         };
         let path = path.as_ref().to_owned();
-        Ok(Self { sink: Box::new(options.open(&path)?), source: None, path: Some(path) })
+        let sink = Shared::new(Box::new(options.open(&path)?) as Box<dyn Write + Send>);
+        Ok(Self { sink, source: None, path: Some(path) })
     }
 
     /// A new pseudo-terminal in raw mode; [`path`](Self::path) says where clients attach. A client
@@ -82,7 +89,7 @@ impl Backend {
     /// The host has no pseudo-terminal left.
     pub fn pty() -> io::Result<Self> {
         let (sink, source, path) = pty::open()?;
-        Ok(Self { sink: Box::new(sink), source: Some(Box::new(source)), path: Some(path) })
+        Ok(Self::both(sink, source, path))
     }
 
     /// Listens on a Unix socket at `path`, for one client at a time; the next one is served when it
@@ -94,13 +101,46 @@ impl Backend {
     pub fn unix_socket(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let (sink, source) = socket::listen(path)?;
-        let path = Some(path.to_owned());
-        Ok(Self { sink: Box::new(sink), source: Some(Box::new(source)), path })
+        Ok(Self::both(sink, source, path.to_owned()))
     }
 
     /// Discards what is transmitted, receives nothing.
     pub fn null() -> Self {
         Self::new(io::sink())
+    }
+
+    /// Has the guest receive what `source` has to say, instead of what the backend has.
+    ///
+    /// The source is read when its descriptor is ready, so it must not read ahead into a buffer of
+    /// its own; [`io::Stdin`], which does, is replaced by its descriptor. Regular files and
+    /// descriptors that block are fine. A source that changes what it reads (an escape key) and has
+    /// nothing left to say answers [`io::ErrorKind::WouldBlock`]; 0 bytes mean the end.
+    ///
+    /// # Errors
+    /// The host gives no further descriptor.
+    pub fn input(mut self, source: impl Read + AsRawFd + Send + 'static) -> io::Result<Self> {
+        let source: Box<dyn Source> = if (&source as &dyn Any).is::<io::Stdin>() {
+            Box::new(Stream(stdio::stdin()?))
+        } else {
+            Box::new(Stream(source))
+        };
+        self.source = Some(Shared::new(source));
+        Ok(self)
+    }
+
+    /// What takes the guest's bytes, for a device that has only output.
+    pub fn output(&self) -> impl Write + Send + 'static {
+        self.sink.clone()
+    }
+
+    fn both(
+        sink: impl Write + Send + 'static,
+        source: impl Source + 'static,
+        path: PathBuf,
+    ) -> Self {
+        let sink = Shared::new(Box::new(sink) as Box<dyn Write + Send>);
+        let source = Shared::new(Box::new(source) as Box<dyn Source>);
+        Self { sink, source: Some(source), path: Some(path) }
     }
 
     /// Where to connect: the pty's path, the socket's or the file's. `None` for other sinks.

@@ -11,7 +11,7 @@ use nix::poll::PollTimeout;
 use super::{wait_until_writable, would_block};
 
 /// Standard input: its own buffer would hide bytes from epoll.
-pub(in crate::serial) fn stdin() -> io::Result<File> {
+pub(super) fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 

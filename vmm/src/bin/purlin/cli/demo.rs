@@ -1,8 +1,10 @@
 //! `purlin demo`.
 
 use clap::Args;
+use hypervisor::kvm::Kvm;
+use purlin_vmm::{demo, status::ExitStatus};
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 
 /// Run a guest that is built in, and tell what happened
 ///
@@ -12,7 +14,8 @@ pub(crate) struct Demo {}
 
 impl Demo {
     pub(crate) fn execute(self) -> Outcome {
-        // The demo goes here.
-        Err(Failure::run("the demo cannot run yet"))
+        let kvm = Kvm::open().map_err(Failure::run)?;
+        let report = demo::run(&kvm).map_err(Failure::run)?;
+        output::print(&report.to_string(), ExitStatus::Done)
     }
 }

@@ -1,11 +1,12 @@
 //! `purlin doctor`.
 
-use std::io::{self, Write};
-
 use clap::Args;
-use purlin_vmm::{doctor, status::ExitStatus};
+use purlin_vmm::{
+    doctor::{self, Host},
+    status::ExitStatus,
+};
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 
 /// Tell what this host can do for guests, and how to get what is missing
 ///
@@ -19,16 +20,13 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn execute(self) -> Outcome {
-        let report = doctor::examine(&doctor::Host::default());
-        let text = if self.json {
-            serde_json::to_string_pretty(&report).map_err(Failure::run)? + "\n"
+        let report = doctor::examine(&Host::default());
+        let status = if report.can_run { ExitStatus::Done } else { ExitStatus::Failed };
+        if self.json {
+            let json = serde_json::to_string_pretty(&report).map_err(Failure::run)?;
+            output::print(json + "\n", status)
         } else {
-            report.to_string()
-        };
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::run(error)),
-            _ if report.can_run => Ok(ExitStatus::Done),
-            _ => Ok(ExitStatus::Failed),
+            output::print(report.to_string(), status)
         }
     }
 }

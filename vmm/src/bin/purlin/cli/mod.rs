@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod pages;
 mod run;
+mod start;
 mod text;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -17,7 +18,7 @@ use crate::{Outcome, logger};
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     /// Log more to standard error: -v what happens, -vv details, -vvv everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use clap_mangen::Man as Page;
 use purlin_vmm::status::ExitStatus;
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 
 /// Print completions for a shell
 ///
@@ -25,7 +25,7 @@ impl Completions {
     pub(crate) fn execute(self, mut command: Command) -> Outcome {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "purlin", &mut script);
-        print(&script)
+        output::print(script, ExitStatus::Done)
     }
 }
 
@@ -45,9 +45,12 @@ impl Man {
             None => {
                 let mut page = Vec::new();
                 Page::new(command).render(&mut page).map_err(Failure::run)?;
-                print(&page)
+                output::print(page, ExitStatus::Done)
             }
-            Some(directory) => write_all(command, &directory).map_err(Failure::run),
+            Some(directory) => {
+                let failed = |error| Failure::run(format!("{}: {error}", directory.display()));
+                write_all(command, &directory).map_err(failed)
+            }
         }
     }
 }
@@ -57,12 +60,4 @@ fn write_all(command: Command, directory: &Path) -> io::Result<ExitStatus> {
     fs::create_dir_all(directory)?;
     clap_mangen::generate_to(command.disable_help_subcommand(true), directory)?;
     Ok(ExitStatus::Done)
-}
-
-/// Writes to standard output. A reader that has enough, as `head` has, is no failure.
-fn print(bytes: &[u8]) -> Outcome {
-    match io::Write::write_all(&mut io::stdout().lock(), bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::run(error)),
-        _ => Ok(ExitStatus::Done),
-    }
 }

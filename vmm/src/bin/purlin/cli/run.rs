@@ -14,7 +14,7 @@ use purlin_vmm::{
 };
 use serde::de::DeserializeOwned;
 
-use super::text;
+use super::{start, text};
 use crate::{Failure, Outcome};
 
 /// Run a machine
@@ -106,7 +106,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn execute(self) -> Outcome {
         let config = self.config().map_err(Failure::usage)?;
-        start(&config)
+        start::start(&config)
     }
 
     /// What the file and the flags say together, checked.
@@ -145,13 +145,6 @@ impl Run {
         set(&mut config.grace, self.grace);
         Ok(())
     }
-}
-
-/// Runs the machine until it stops.
-fn start(config: &Config) -> Outcome {
-    // The lifecycle goes here: `purlin_vmm::lifecycle::run(config, console)`, whose `Stop` becomes
-    // `ExitStatus::from(&stop)` and whose errors become `Failure::run`.
-    Err(Failure::run(format!("{} cannot run yet", config.name)))
 }
 
 fn set<T>(value: &mut T, flag: Option<T>) {

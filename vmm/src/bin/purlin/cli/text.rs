@@ -9,7 +9,9 @@ names, its CPU time and memory are those of the process, and signals mean what t
 purlin reads no environment variables.";
 
 /// The exit statuses, as `ExitStatus` has them.
-pub(super) const STATUS: &str = "\
+macro_rules! status {
+    () => {
+        "\
 Exit status:
     0  the guest powered off
     2  wrong flag or configuration; nothing ran
@@ -19,12 +21,17 @@ Exit status:
    10  the guest crashed (its registers are on stderr)
    12  the guest halted with interrupts off, for good
    14  stopped from outside: Ctrl-A x, or SIGTERM or SIGINT after the grace period
-  odd  the guest's own: it wrote N to the debug exit port 0xf4, which gives 2N+1
+  odd  the guest's own: it wrote N to the debug exit port 0xf4, which gives 2N+1"
+    };
+}
 
-doctor ends with 0 if a guest can run on this host, else with 4.";
+/// What an exit status says.
+pub(super) const STATUS: &str =
+    concat!(status!(), "\n\ndoctor ends with 0 if a guest can run on this host, else with 4.");
 
 /// More on `run`.
-pub(super) const RUN: &str = "\
+pub(super) const RUN: &str = concat!(
+    "\
 Examples:
   Boot a kernel with its initramfs to a shell on this terminal:
     purlin run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2
@@ -57,13 +64,6 @@ Signals:
   SIGTERM, SIGINT    press the guest's power button; after --grace, or at the second, stop it
   SIGSTOP, SIGCONT   stop the guest, and let it go on
 
-Exit status:
-    0  the guest powered off
-    2  wrong flag or configuration; nothing ran
-    4  the host or the VMM failed
-    6  the guest asked for a reset (with --on-reset exit)
-    8  the guest's kernel panicked
-   10  the guest crashed (its registers are on stderr)
-   12  the guest halted with interrupts off, for good
-   14  stopped from outside: Ctrl-A x, or SIGTERM or SIGINT after the grace period
-  odd  the guest's own: it wrote N to the debug exit port 0xf4, which gives 2N+1";
+",
+    status!()
+);

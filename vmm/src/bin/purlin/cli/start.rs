@@ -1,0 +1,118 @@
+//! From a checked configuration to a running machine, and what is said when it ends.
+#![expect(clippy::print_stderr, reason = "what the user has to know of a run goes to stderr")]
+
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    path::Path,
+    time::Duration,
+};
+
+use hypervisor::kvm::{HostKind, Kind, Kvm};
+use legacy::Backend;
+use purlin_vmm::{
+    config::{Config, Target},
+    lifecycle::{self, Control, Ending},
+    machine::Consoles,
+    status::ExitStatus,
+    terminal::{self, Escape, EscapeFilter, Terminal},
+};
+use vcpu::Stop;
+
+use crate::{Failure, Outcome};
+
+/// Events that a trace keeps of each thread: 40 bytes each.
+const TRACE_EVENTS: usize = 1 << 18;
+
+/// Why a stock kernel crashes on such a host.
+const PVM_ADVICE: &str = "this host's KVM is KVM-PVM, which runs guest kernels in an instruction \
+    emulator: a stock kernel does not get past its first exception there; boot a kernel that is built \
+    for such hosts, or use a host whose CPU has VMX or SVM (purlin doctor tells)";
+
+/// Runs the machine until it stops.
+pub(super) fn start(config: &Config) -> Outcome {
+    // Before any thread, because threads inherit which signals are blocked.
+    let grace = Duration::from_secs(config.grace.into());
+    let mut control = Control::new(grace, Box::new(suspension)).map_err(Failure::run)?;
+    let kvm = Kvm::open().map_err(Failure::run)?;
+    let stdio = stdio(&control).map_err(Failure::run)?;
+    let consoles = Consoles::open(config, stdio).map_err(Failure::usage)?;
+    for (port, path) in consoles.paths() {
+        log::info!("{port} is {}", path.display());
+    }
+    for (port, target) in config.serial.ports() {
+        if *target == Target::Pty
+            && let Some((_, path)) = consoles.paths().iter().find(|(name, _)| *name == port)
+        {
+            eprintln!("purlin: {port} is {}", path.display());
+        }
+    }
+    if config.trace.is_some() {
+        trace::enable(TRACE_EVENTS);
+    }
+    let terminal = raw_terminal(config).map_err(Failure::run)?;
+    let result = lifecycle::run(&kvm, config, &consoles, &mut control);
+    drop(terminal);
+    if let Some(path) = &config.trace {
+        write_trace(path).map_err(Failure::run)?;
+    }
+    let ending = result.map_err(failure)?;
+    report(&ending);
+    Ok(ExitStatus::from(&ending.stop))
+}
+
+/// The machine could not be built: a wrong configuration is the user's, the rest the host's.
+fn failure(error: lifecycle::LifecycleError) -> Failure {
+    match error {
+        lifecycle::LifecycleError::Build(error) if error.is_users() => Failure::usage(error),
+        lifecycle::LifecycleError::Build(error) => Failure::run(error),
+        other => Failure::run(other),
+    }
+}
+
+/// Standard input and output, with the keys that are for the VMM taken out.
+fn stdio(control: &Control) -> io::Result<Backend> {
+    let quit = control.quit_event()?;
+    let escape = move |escape| match escape {
+        Escape::Quit => {
+            // A full counter is signalled all the more.
+            let _ = quit.write(1);
+        }
+        _ => eprintln!("purlin: Ctrl-A x ends the run, Ctrl-A a sends Ctrl-A"),
+    };
+    let input = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
+    Backend::new(io::stdout()).input(EscapeFilter::new(File::from(input), escape))
+}
+
+/// The terminal is the guest's only if a port is connected to it.
+fn raw_terminal(config: &Config) -> io::Result<Option<Terminal>> {
+    let ports = config.serial.ports();
+    if !ports.iter().any(|(_, target)| **target == Target::Stdio) {
+        return Ok(None);
+    }
+    Terminal::raw(io::stdin())
+}
+
+fn suspension(goes_on: bool) {
+    let result = if goes_on { terminal::reapply() } else { terminal::lend() };
+    if let Err(error) = result {
+        log::warn!("the terminal does not take its settings: {error}");
+    }
+}
+
+fn report(ending: &Ending) {
+    match &ending.stop {
+        Stop::PowerOff | Stop::Exit(_) => log::info!("{}", ending.stop),
+        Stop::Fault(fault) => {
+            eprintln!("purlin: the guest crashed: {fault}");
+            if HostKind::read().kind == Kind::Pvm {
+                eprintln!("purlin: {PVM_ADVICE}");
+            }
+        }
+        stop => eprintln!("purlin: {stop}"),
+    }
+}
+
+fn write_trace(path: &Path) -> io::Result<()> {
+    trace::write_chrome(&trace::take(), BufWriter::new(File::create(path)?))
+}
