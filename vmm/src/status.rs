@@ -40,10 +40,7 @@ impl ExitStatus {
         (Self::Panic, "the guest's kernel panicked"),
         (Self::Crash, "the guest crashed (its registers are on stderr)"),
         (Self::Halted, "the guest halted with interrupts off, for good"),
-        (
-            Self::Stopped,
-            "stopped from outside: Ctrl-A x, or SIGTERM or SIGINT after the grace period",
-        ),
+        (Self::Stopped, "stopped from outside, by Ctrl-A x or a signal"),
     ];
 
     /// The number.

@@ -189,3 +189,101 @@ fn sections(wiring: &FakeWiring) -> Vec<Section> {
     };
     wiring.components.iter().map(save).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use bus::{AccessError, Action, MutBusDevice, Pio, Range};
+    use snapshot::{RestoreError, SaveError};
+
+    use super::*;
+    use crate::Wiring;
+
+    /// What is wrong with a device.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        PanicsAtAWidth,
+        ForgetsItsState,
+        TakesGarbage,
+        ChangesByRefusing,
+    }
+
+    struct Latch {
+        fault: Fault,
+        value: u8,
+    }
+
+    impl MutBusDevice for Latch {
+        fn read(&mut self, _: u64, data: &mut [u8]) -> Result<(), AccessError> {
+            data.fill(self.value);
+            Ok(())
+        }
+
+        fn write(&mut self, _: u64, data: &[u8]) -> Result<Action, AccessError> {
+            assert!(self.fault != Fault::PanicsAtAWidth || data.len() != 2, "never two bytes");
+            self.value = data[0];
+            Ok(Action::Continue)
+        }
+    }
+
+    impl Component for Latch {
+        fn save_section(&mut self) -> Result<Section, SaveError> {
+            let state = snapshot::Value::from(self.value);
+            Ok(Section { kind: "test.latch".to_owned(), version: 1, state })
+        }
+
+        fn restore_section(&mut self, section: Section) -> Result<(), RestoreError> {
+            let value = section.state.as_u64().and_then(|value| u8::try_from(value).ok());
+            let good = section.kind == "test.latch" && section.version == 1;
+            match value.filter(|_| good) {
+                Some(_) if self.fault == Fault::ForgetsItsState => self.value = 0,
+                Some(value) => self.value = value,
+                None if self.fault == Fault::TakesGarbage => {}
+                None => {
+                    if self.fault == Fault::ChangesByRefusing {
+                        self.value = self.value.wrapping_add(1);
+                    }
+                    return Err(RestoreError::Missing(section.kind));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn check(fault: Fault) {
+        let mut wiring = FakeWiring::new().unwrap();
+        let latch = Arc::new(Mutex::new(Latch { fault, value: 0 }));
+        wiring.pio(Range::<Pio>::new(0x510, 4).unwrap(), latch.clone());
+        wiring.persist(latch);
+        bus_device(&mut wiring);
+    }
+
+    #[test]
+    fn a_device_without_a_fault_conforms() {
+        check(Fault::None);
+    }
+
+    #[test]
+    #[should_panic(expected = "never two bytes")]
+    fn a_device_that_panics_at_a_width_is_found() {
+        check(Fault::PanicsAtAWidth);
+    }
+
+    #[test]
+    #[should_panic(expected = "saves something else")]
+    fn a_device_that_forgets_its_state_is_found() {
+        check(Fault::ForgetsItsState);
+    }
+
+    #[test]
+    #[should_panic(expected = "`test.latch` takes")]
+    fn a_device_that_takes_garbage_is_found() {
+        check(Fault::TakesGarbage);
+    }
+
+    #[test]
+    #[should_panic(expected = "changes by refusing")]
+    fn a_device_that_changes_by_refusing_is_found() {
+        check(Fault::ChangesByRefusing);
+    }
+}

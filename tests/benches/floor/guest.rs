@@ -37,19 +37,20 @@ impl Loop {
     pub fn code(self) -> Vec<u8> {
         let [port_low, port_high] = PORT.to_le_bytes();
         let [segment_low, segment_high] = SEGMENT.to_le_bytes();
-        let mut code = vec![
-            0xba, port_low, port_high, // mov dx, PORT
-            0xb8, segment_low, segment_high, // mov ax, SEGMENT
-            0x8e, 0xd8, // mov ds, ax
-            0x31, 0xdb, // xor bx, bx
-        ];
-        code.extend_from_slice(match self {
-            Self::PortOut => &[0xee, 0xeb, 0xfd],         // out dx, al; jmp -3
-            Self::PortIn => &[0xec, 0xeb, 0xfd],          // in al, dx; jmp -3
+        let forever: &[u8] = match self {
+            Self::PortOut => &[0xee, 0xeb, 0xfd], // out dx, al; jmp -3
+            Self::PortIn => &[0xec, 0xeb, 0xfd],  // in al, dx; jmp -3
             Self::MmioWrite => &[0x88, 0x07, 0xeb, 0xfc], // mov [bx], al; jmp -4
-            Self::MmioRead => &[0x8a, 0x07, 0xeb, 0xfc],  // mov al, [bx]; jmp -4
-        });
-        code
+            Self::MmioRead => &[0x8a, 0x07, 0xeb, 0xfc], // mov al, [bx]; jmp -4
+        };
+        let code: [&[u8]; 5] = [
+            &[0xba, port_low, port_high],       // mov dx, PORT
+            &[0xb8, segment_low, segment_high], // mov ax, SEGMENT
+            &[0x8e, 0xd8],                      // mov ds, ax
+            &[0x31, 0xdb],                      // xor bx, bx
+            forever,
+        ];
+        code.concat()
     }
 }
 

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_value_above_its_limit_is_missed() {
-        let at = |value| Benchmark::measured("a", vec![Case::new("c", "ns").at_most("x", value, 1.0)]);
+        let at =
+            |value| Benchmark::measured("a", vec![Case::new("c", "ns").at_most("x", value, 1.0)]);
         assert_eq!(at(1.0).status, Status::Passed);
         assert_eq!(at(1.01).status, Status::Missed);
         assert!(!report(at(1.01)).passed());

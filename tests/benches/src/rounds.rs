@@ -8,7 +8,11 @@ pub(crate) type Sample<'a> = &'a mut dyn FnMut(usize) -> Result<f64>;
 /// Takes `rounds` samples of each of `subjects` subjects and gives them by subject. A round takes
 /// one of each, starting with the next subject each time, so that a change of the machine's speed
 /// and the state that one subject leaves to another hit all alike. A first round is not counted.
-pub(crate) fn interleave(rounds: usize, subjects: usize, sample: Sample<'_>) -> Result<Vec<Vec<f64>>> {
+pub(crate) fn interleave(
+    rounds: usize,
+    subjects: usize,
+    sample: Sample<'_>,
+) -> Result<Vec<Vec<f64>>> {
     let mut samples = vec![Vec::with_capacity(rounds); subjects];
     for subject in 0..subjects {
         sample(subject)?;

@@ -41,7 +41,8 @@ impl Summary {
 
     /// Sums up `ours / theirs`, sample by sample: what is slow for both at one time does not count.
     pub(crate) fn of_ratio(ours: &[f64], theirs: &[f64]) -> Self {
-        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        let ratios: Vec<f64> =
+            ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Self::of(&ratios)
     }
 }

@@ -41,7 +41,8 @@ fn case(f: &mut fmt::Formatter<'_>, case: &Case) -> fmt::Result {
         "n", "min", "quarter", "median", "3/4", "max", "mad"
     )?;
     for Row { subject, summary } in case.rows.iter().chain(&case.ratios) {
-        let Summary { count, min, lower_quartile, median, upper_quartile, max, deviation } = summary;
+        let Summary { count, min, lower_quartile, median, upper_quartile, max, deviation } =
+            summary;
         let [min, lower, median, upper, max, mad] =
             [min, lower_quartile, median, upper_quartile, max, deviation].map(|n| number(*n));
         writeln!(
@@ -74,7 +75,12 @@ mod tests {
 
     #[test]
     fn a_missed_requirement_and_its_numbers_are_shown() {
-        let case = Case::new("port out", "ns").row("floor", &[20000.0]).ratio("purlin / floor", &[2.0], &[1.0], 1.05);
+        let case = Case::new("port out", "ns").row("floor", &[20000.0]).ratio(
+            "purlin / floor",
+            &[2.0],
+            &[1.0],
+            1.05,
+        );
         let benchmarks = vec![Benchmark::measured("exit", vec![case])];
         let text = Table(&Report { host: Host::default(), benchmarks }).to_string();
         assert!(text.contains("exit: MISSED"), "{text}");

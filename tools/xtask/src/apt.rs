@@ -115,38 +115,32 @@ pub(crate) fn candidate(name: &str) -> Option<String> {
 }
 
 /// The names that apt knows and that start with `prefix`, in no order.
+pub(crate) fn names(prefix: &str) -> Result<Vec<String>> {
+    let text = run(Command::new("apt-cache").args(["pkgnames", prefix]))?;
+    Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+}
+
+/// Runs `fetch`; if it fails, once more with fresh package lists, if this process may refresh them.
 ///
-/// Fetches the package lists first if there are none and this process may.
-pub(crate) fn names(topic: &str, prefix: &str) -> Result<Vec<String>> {
-    let list = || {
-        run(Command::new("apt-cache").args(["pkgnames", prefix]))
-            .map(|text| String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+/// Old lists name packages that the archive has dropped since.
+pub(crate) fn fresh<T>(topic: &str, fetch: impl Fn() -> Result<T>) -> Result<T> {
+    let error = match fetch() {
+        Ok(fetched) => return Ok(fetched),
+        Err(error) => error,
     };
-    let names: Vec<String> = list()?;
-    match Root::detect() {
-        Some(root) if names.is_empty() => {
-            say(topic, "refreshing the package lists (apt-get update)");
-            run(root.command("apt-get").arg("update"))?;
-            list()
-        }
-        _ => Ok(names),
-    }
+    let Some(root) = Root::detect() else {
+        let hint = "`sudo apt-get update` may help";
+        return Err(Error::new(format!("{error} ({hint})")));
+    };
+    say(topic, "refreshing the package lists (apt-get update)");
+    run(root.command("apt-get").arg("update"))?;
+    fetch()
 }
 
 /// Fetches a package into `dir` and unpacks it there without installing it. Needs no root.
-///
-/// A failure is tried once more with fresh package lists, if this process may refresh them.
 pub(crate) fn unpack(topic: &str, package: &str, dir: &Path) -> Result<()> {
     say(topic, &format!("fetching {package} (apt-get download)"));
-    if let Err(error) = download(package, dir) {
-        let Some(root) = Root::detect() else {
-            let hint = "apt cannot fetch it; `sudo apt-get update` may help";
-            return Err(Error::new(format!("{error}: {hint}")));
-        };
-        say(topic, "refreshing the package lists (apt-get update)");
-        run(root.command("apt-get").arg("update"))?;
-        download(package, dir)?;
-    }
+    download(package, dir)?;
     let files = fs::read_dir(dir).at("read", dir)?;
     let deb = files
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -167,7 +161,8 @@ fn download(package: &str, dir: &Path) -> Result<()> {
 
 /// A package unpacked in the cache under `unpacked/`, fetched if it isn't there yet.
 pub(crate) fn unpacked(workspace: &Workspace, topic: &str, package: &str) -> Result<PathBuf> {
-    workspace.cached(&format!("unpacked/{package}"), |dir| unpack(topic, package, dir))
+    workspace
+        .cached(&format!("unpacked/{package}"), |dir| fresh(topic, || unpack(topic, package, dir)))
 }
 
 #[cfg(test)]
@@ -181,6 +176,15 @@ mod tests {
 
         assert!(shell.locate().is_some_and(|path| path.ends_with("sh")));
         assert_eq!(absent.locate(), None);
+    }
+
+    #[test]
+    fn what_can_be_fetched_at_once_is_fetched_once() {
+        let calls = std::cell::Cell::new(0);
+
+        let result = fresh("test", || Ok(calls.replace(calls.get() + 1)));
+
+        assert_eq!((result.unwrap(), calls.get()), (0, 1));
     }
 
     #[test]

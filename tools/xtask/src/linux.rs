@@ -44,18 +44,18 @@ pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode>
     say(TOPIC, "building purlin in release");
     let purlin = binaries::purlin(workspace)?;
 
-    let mut command: Vec<OsString> = vec![purlin.into(), "run".into()];
-    command.extend(["--kernel".into(), kernel.image.into()]);
-    command.extend(["--initrd".into(), initrd.into()]);
-    command.extend(["--cmdline".into(), "console=ttyS0 quiet".into()]);
-    command.extend(options.flags.iter().cloned());
+    let mut arguments: Vec<OsString> = vec!["run".into()];
+    arguments.extend(["--kernel".into(), kernel.image.into()]);
+    arguments.extend(["--initrd".into(), initrd.into()]);
+    arguments.extend(["--cmdline".into(), "console=ttyS0 quiet".into()]);
+    arguments.extend(options.flags.iter().cloned());
     if Host::detect() == Host::Native {
         say(TOPIC, &format!("booting {} on this CPU's VMX or SVM", kernel.version));
-        let (program, arguments) = command.split_first().unwrap_or_else(|| std::process::abort());
-        let failure = Command::new(program).args(arguments).exec();
-        return Err(failure).context(|| "cannot run purlin".to_owned());
+        let failure = Command::new(&purlin).args(arguments).exec();
+        return Err(failure).context(|| format!("cannot run {}", purlin.display()));
     }
     say(TOPIC, "this CPU offers no VMX or SVM: booting inside xtask with-kvm, which emulates one");
     let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    with_kvm::main(workspace, &with_kvm::Options { tty, command, ..with_kvm::Options::default() })
+    let command = [vec![purlin.into()], arguments].concat();
+    with_kvm::main(workspace, &with_kvm::Options { tty, ..with_kvm::Options::for_command(command) })
 }

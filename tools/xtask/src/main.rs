@@ -3,9 +3,13 @@
 //! This file only names the commands; each is a module of its own.
 
 mod apt;
+mod bench;
+mod checks;
 mod error;
 mod initramfs;
 mod kernel;
+mod linux;
+mod test;
 mod with_kvm;
 mod workspace;
 
@@ -26,12 +30,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Boot a stock Debian kernel to a shell on our own VMM.
+    Linux(linux::Options),
+    /// Run the tests: everything that must hold before a change lands.
+    Test(test::Options),
+    /// Measure what Purlin costs, beside raw ioctls and other VMMs.
+    Bench(bench::Options),
     /// Run a command under a real KVM (kvm_amd), also where this machine's CPU offers none.
     WithKvm(with_kvm::Options),
     /// Fetch stock Debian kernels (and memtest86+), cached under target/xtask/.
     Kernel(kernel::Options),
     /// Build the guest's initramfs and print its path.
     Initramfs(initramfs::Options),
+    /// Check that crates depend on lower layers only.
+    Layers,
+    /// Check the sizes of files and traits.
+    Sizes,
+    /// Check that unsafe code is only where it is known.
+    Unsafe,
+    /// Check that code in documents is the code, or bring the documents up to date.
+    Listings(checks::listings::Options),
 }
 
 impl Command {
@@ -40,6 +58,13 @@ impl Command {
             Self::WithKvm(options) => with_kvm::main(workspace, &options),
             Self::Kernel(options) => kernel::main(workspace, &options),
             Self::Initramfs(options) => initramfs::main(workspace, &options),
+            Self::Linux(options) => linux::main(workspace, &options),
+            Self::Test(options) => test::main(workspace, &options),
+            Self::Bench(options) => bench::main(workspace, &options),
+            Self::Layers => checks::layers::main(workspace),
+            Self::Sizes => checks::sizes::main(workspace),
+            Self::Unsafe => checks::unsafety::main(workspace),
+            Self::Listings(options) => checks::listings::main(workspace, &options),
         }
     }
 }

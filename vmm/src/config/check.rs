@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_too_small_or_odd_is_refused_with_what_is_right() {
-        let small = "memory of 0 bytes: a machine needs at least 2M";
+        let small = "memory of 0B: a machine needs at least 2M";
         assert_eq!(refusal(&with_memory("0")), small);
         assert_eq!(refusal(&with_memory("1M")), "memory of 1M: a machine needs at least 2M");
         assert!(with_memory("2M").check().is_ok());

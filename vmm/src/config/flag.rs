@@ -117,7 +117,7 @@ fn entries(list: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Memory, Pages, Protocol, Size};
+    use crate::config::{Backing, Cpus, Memory, Pages, Protocol, Serial, Size, Target};
 
     fn pairs(list: &str) -> Vec<(String, String)> {
         let table = parse("main", list).unwrap();
@@ -160,6 +160,25 @@ mod tests {
     fn keys_that_the_list_does_not_name_keep_their_values() {
         let memory = Memory::default().with("1G,pages=2M").unwrap().with("2G").unwrap();
         assert_eq!((memory.size, memory.pages), (Size(2 << 30), Pages::Huge2M));
+    }
+
+    #[test]
+    fn every_value_survives_when_another_is_set() {
+        let memory = Memory {
+            size: Size(12345),
+            backing: Backing::File("a,b=c".into()),
+            pages: Pages::Huge1G,
+            prefault: false,
+        };
+        let expected = Memory { prefault: true, ..memory.clone() };
+        assert_eq!(memory.with("prefault=on").unwrap(), expected);
+        let cpus = Cpus { count: 8, threads: Some(2), cores: None, sockets: Some(2) };
+        let expected = Cpus { cores: Some(2), ..cpus.clone() };
+        assert_eq!(cpus.with("cores=2").unwrap(), expected);
+        let list = "none,com2=append:x,com3=unix:y";
+        let serial = Serial::default().with(list).unwrap();
+        let expected = Serial { com4: Target::Pty, ..serial.clone() };
+        assert_eq!(serial.with("com4=pty").unwrap(), expected);
     }
 
     #[test]

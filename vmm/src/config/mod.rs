@@ -4,6 +4,15 @@
 //! value ([`Memory`], [`Cpus`], [`Serial`]) are a table in the file, or a string in the syntax of
 //! the flags (see [`Part`]), so that `memory = "512M,pages=2M"` and `--memory 512M,pages=2M` are
 //! read by one decoder.
+//!
+//! ```
+//! use purlin_vmm::config::{Config, Part};
+//!
+//! let mut config = Config { kernel: "vmlinuz".into(), ..Config::default() };
+//! config.memory = config.memory.with("1G,pages=2M")?;
+//! config.check()?;
+//! # Ok::<(), purlin_vmm::config::ConfigError>(())
+//! ```
 
 mod check;
 mod cpus;

@@ -7,15 +7,15 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// A number of bytes. Written as a whole number and one of the suffixes `K`, `M`, `G`, `T` (powers
-/// of 1024, either case); a number without a suffix counts MiB.
+/// A number of bytes. Written as a whole number and one of the suffixes `B`, `K`, `M`, `G`, `T`
+/// (powers of 1024, either case); a number without a suffix counts MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
+const UNITS: [(char, u32); 5] = [('T', 40), ('G', 30), ('M', 20), ('K', 10), ('B', 0)];
 const MIB: u32 = 20;
 const FORM: &str =
-    "a whole number with K, M, G or T, as in 512M or 2G; without a letter it counts MiB";
+    "a whole number with K, M, G or T (or B), as in 512M or 2G; without a letter it counts MiB";
 
 impl FromStr for Size {
     type Err = String;
@@ -37,21 +37,17 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, shift)| self.0 >> shift << shift == self.0 && self.0 > 0);
-        match unit {
+        let whole = |shift: u32| self.0 > 0 && self.0.trailing_zeros() >= shift;
+        match UNITS.iter().find(|(_, shift)| whole(*shift)) {
             Some((letter, shift)) => write!(f, "{}{letter}", self.0 >> shift),
-            None => write!(f, "{} bytes", self.0),
+            None => f.write_str("0B"),
         }
     }
 }
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 % 1024 {
-            0 if self.0 > 0 => serializer.collect_str(self),
-            // Sizes are whole KiB wherever they come from text.
-            _ => serializer.serialize_str(&format!("{}K", self.0 / 1024)),
-        }
+        serializer.collect_str(self)
     }
 }
 
@@ -125,8 +121,9 @@ mod tests {
 
     #[test]
     fn suffixes_are_powers_of_1024_and_a_bare_number_counts_mebibytes() {
-        let sizes = ["4096K", "512m", "5G", "1T", "64"].map(|text| text.parse::<Size>().unwrap().0);
-        assert_eq!(sizes, [4 << 20, 512 << 20, 5 << 30, 1 << 40, 64 << 20]);
+        let sizes = ["4096K", "512m", "5G", "1T", "64", "1000B"]
+            .map(|text| text.parse::<Size>().unwrap().0);
+        assert_eq!(sizes, [4 << 20, 512 << 20, 5 << 30, 1 << 40, 64 << 20, 1000]);
     }
 
     #[test]
@@ -149,6 +146,6 @@ mod tests {
     #[test]
     fn a_size_is_shown_in_its_largest_whole_unit() {
         let shown = [0, 1, 4096, 512 << 20, 5 << 30].map(|bytes| Size(bytes).to_string());
-        assert_eq!(shown, ["0 bytes", "1 bytes", "4K", "512M", "5G"]);
+        assert_eq!(shown, ["0B", "1B", "4K", "512M", "5G"]);
     }
 }

@@ -51,7 +51,7 @@ pub enum Target {
     None,
     /// `stdio`: standard input and output.
     Stdio,
-    /// `pty`: a pseudo-terminal of its own, whose path is logged at the start.
+    /// `pty`: a pseudo-terminal of its own, whose path is told at the start.
     Pty,
     /// `file:PATH` and `append:PATH`: a file that takes the output, made if need be.
     File {

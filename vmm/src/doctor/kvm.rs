@@ -2,7 +2,7 @@
 
 use hypervisor::{
     CreateError,
-    kvm::{Capability, Kvm},
+    kvm::{Capability, HostKind, Kind, Kvm},
 };
 use serde::Serialize;
 
@@ -30,17 +30,15 @@ pub enum Backend {
 impl Backend {
     /// The kind that the modules and the processor's flags of `host` tell.
     pub fn of(host: &Host) -> Self {
-        let loaded = |module: &str| host.exists(&format!("sys/module/{module}"));
-        let flags = flags(host);
-        let virtualized = flags.iter().any(|flag| flag == "hypervisor");
-        match () {
-            () if loaded("kvm_intel") || loaded("kvm_amd") => match virtualized {
-                true => Self::Nested,
-                false => Self::Hardware,
-            },
-            () if loaded("kvm_pvm") => Self::Pvm,
-            () if host.exists(NODE) => Self::Unknown,
-            () => Self::Absent,
+        let cpuinfo = host.read("proc/cpuinfo").unwrap_or_default();
+        let modules = host.names("sys/module");
+        let found = HostKind::from_facts(&cpuinfo, modules.iter().map(String::as_str));
+        match found.kind {
+            Kind::Vmx | Kind::Svm if found.nested => Self::Nested,
+            Kind::Vmx | Kind::Svm => Self::Hardware,
+            Kind::Pvm => Self::Pvm,
+            _ if host.exists(NODE) => Self::Unknown,
+            _ => Self::Absent,
         }
     }
 

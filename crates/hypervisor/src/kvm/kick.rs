@@ -105,7 +105,6 @@ impl Shared {
 }
 
 /// The error has no source of its own to keep.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: signal::Error) -> io::Error {
     io::Error::other(error.to_string())
 }
@@ -118,4 +117,29 @@ fn blocked() -> io::Result<u64> {
 
 fn bit(signal: i32) -> u64 {
     u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_count_from_one_in_the_kernel_s_set() {
+        assert_eq!([1, 2, 64].map(bit), [1, 2, 1 << 63]);
+    }
+
+    #[test]
+    fn what_is_no_signal_is_not_in_the_set() {
+        assert_eq!([0, -1, 65].map(bit), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_kick_without_a_thread_waits_for_one_and_counts_once() {
+        let kick = Kick::default();
+        let kicker = kick.kicker();
+        kicker.kick();
+        kicker.kick();
+        assert!(kick.take());
+        assert!(!kick.take());
+    }
 }

@@ -79,7 +79,8 @@ impl Vm for Machine {
     }
 
     fn create_vcpu(&self, index: u32) -> Result<Box<dyn Vcpu>, CreateError> {
-        let last = u32::try_from(self.host.fd.get_max_vcpu_id()).unwrap_or(u32::MAX) - 1;
+        let last =
+            u32::try_from(self.host.fd.get_max_vcpu_id()).unwrap_or(u32::MAX).saturating_sub(1);
         if self.id(index) > last {
             return Err(CreateError::VcpuIndex { index, last });
         }

@@ -71,8 +71,12 @@ impl Kvm {
         let path = path.as_ref().display().to_string();
         let node = CString::new(path.as_str())
             .map_err(|error| CreateError::Open { path: path.clone(), source: error.into() })?;
-        let fd = kvm_ioctls::Kvm::new_with_path(node).map_err(|error| refused(path, os(error)))?;
+        let fd = kvm_ioctls::Kvm::new_with_path(node).map_err(|error| refused(&path, os(error)))?;
         let found = fd.get_api_version();
+        if found < 0 {
+            let source = io::Error::last_os_error();
+            return Err(CreateError::Open { path, source });
+        }
         let expected = i32::try_from(KVM_API_VERSION).unwrap_or(i32::MAX);
         if found != expected {
             return Err(CreateError::ApiVersion { found, expected });
@@ -128,7 +132,8 @@ impl Host {
     }
 }
 
-fn refused(path: String, source: io::Error) -> CreateError {
+fn refused(path: &str, source: io::Error) -> CreateError {
+    let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => CreateError::Absent { path },
         io::ErrorKind::PermissionDenied => CreateError::Permission { path },

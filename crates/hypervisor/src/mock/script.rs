@@ -120,7 +120,8 @@ impl Script {
 impl Vcpu for Script {
     fn run(&mut self) -> Result<Exit<'_>, RunError> {
         let index = self.index;
-        if *self.bound.get_or_insert_with(|| thread::current().id()) != thread::current().id() {
+        let caller = thread::current().id();
+        if *self.bound.get_or_insert(caller) != caller {
             return Err(RunError::Thread { index });
         }
         self.commit();

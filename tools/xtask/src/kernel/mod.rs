@@ -97,8 +97,7 @@ impl Kernel {
     pub(crate) fn fetch(workspace: &Workspace, flavour: Flavour) -> Result<Self> {
         let dir = workspace.cached(&format!("linux/{flavour}"), |dir| {
             apt::ensure(TOPIC, decompress::TOOLS)?;
-            let package = package::newest(TOPIC, flavour)?;
-            apt::unpack(TOPIC, &package, dir)?;
+            apt::fresh(TOPIC, || apt::unpack(TOPIC, &package::newest(TOPIC, flavour)?, dir))?;
             let image = Self::parts(dir)?.1;
             let vmlinux = vmlinux::extract(&fs::read(&image).at("read", &image)?)?;
             let path = dir.join("vmlinux");

@@ -10,7 +10,7 @@ const WANTED: [u32; 2] = [6, 12];
 
 /// The package of the newest stock kernel, of the wanted version if there is one.
 pub(super) fn newest(topic: &str, flavour: Flavour) -> Result<String> {
-    let names = apt::names(topic, "linux-image-")?;
+    let names = apt::names("linux-image-")?;
     let (name, wanted) = choose(&names, flavour).ok_or_else(|| {
         Error::new(format!(
             "apt knows no stock {flavour} kernel: its sources must be Debian 12's or 13's main, \

@@ -1,6 +1,6 @@
 //! The tests that need a CPU with virtualization: natively, or under `with-kvm`.
 
-use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::{Path, PathBuf}, process::ExitCode};
 
 use super::{TOPIC, binaries, guests};
 use crate::{
@@ -11,8 +11,6 @@ use crate::{
 
 /// The tests, by the name of their target.
 const TARGETS: [&str; 4] = ["kvm", "demo", "cli", "linux"];
-/// Everything together, seconds.
-const LIMIT: u64 = 1800;
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let guests = guests::prepare(workspace)?;
@@ -27,20 +25,16 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         Host::Native => say(TOPIC, "this CPU has VMX or SVM: stock kernels run natively"),
         _ => say(TOPIC, "this CPU has no VMX or SVM: stock kernels run under xtask with-kvm"),
     }
-    let command = ["sh".into(), script.into_os_string()];
-    let code = with_kvm::main(workspace, &options(command))?;
+    let command = vec!["sh".into(), script.into_os_string()];
+    let code = with_kvm::main(workspace, &with_kvm::Options::for_command(command))?;
     if code == ExitCode::SUCCESS {
         return Ok(());
     }
     Err(Error::new("the tests on virtualization hardware failed"))
 }
 
-fn options(command: [OsString; 2]) -> with_kvm::Options {
-    with_kvm::Options { timeout: LIMIT, command: command.into(), ..with_kvm::Options::default() }
-}
-
 /// Runs every test binary, also after one has failed.
-fn text(guests: &PathBuf, purlin: &PathBuf, tests: &[(String, PathBuf)]) -> String {
+fn text(guests: &Path, purlin: &Path, tests: &[(String, PathBuf)]) -> String {
     let mut text = format!(
         "export REQUIRE_KVM=1 REQUIRE_LINUX=1\nexport PURLIN_LINUX={guests:?} PURLIN_BIN={purlin:?}\n\
          status=0\n"

@@ -124,11 +124,12 @@ fn credentials() -> Result<Vec<String>> {
     }
     let groups = getgroups().context(|| "cannot tell this user's groups".to_owned())?;
     let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    let list = format!("--groups={}", groups.join(","));
     Ok(vec![
         "/usr/bin/setpriv".to_owned(),
         format!("--reuid={}", geteuid()),
         format!("--regid={}", getegid()),
-        format!("--groups={}", groups.join(",")),
+        if groups.is_empty() { "--clear-groups".to_owned() } else { list },
         "--".to_owned(),
     ])
 }

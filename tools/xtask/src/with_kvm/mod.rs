@@ -87,6 +87,22 @@ pub(crate) struct Options {
     pub command: Vec<OsString>,
 }
 
+impl Options {
+    /// The options that running `command` without flags has.
+    pub(crate) fn for_command(command: Vec<OsString>) -> Self {
+        Self {
+            memory: Size::mib(6 * 1024),
+            cpus: None,
+            timeout: 1800,
+            writable: Vec::new(),
+            tty: false,
+            force: false,
+            verbose: false,
+            command,
+        }
+    }
+}
+
 const TOPIC: &str = "with-kvm";
 
 /// Runs `cargo xtask with-kvm`.
@@ -160,10 +176,13 @@ fn status(end: End, options: &Options, tail: &Tail) -> Result<ExitCode> {
         End::Fail(why) => Err(Error::new(format!("the outer guest failed: {why}{}", last()))),
         End::Lost => Err(Error::new(format!("the outer guest ended before its time{}", last()))),
         End::Timeout(started) => {
-            let seconds = options.timeout;
+            let boot = session::BOOT_LIMIT.as_secs();
+            if !started && options.timeout > boot {
+                let what = format!("the outer guest has not come up within {boot} s{}", last());
+                return Err(Error::new(what));
+            }
             let what = if started { "the command" } else { "the outer guest, still booting," };
-            let said = if started { String::new() } else { last() };
-            say(TOPIC, &format!("killed {what} after the time limit of {seconds} s{said}"));
+            say(TOPIC, &format!("killed {what} after the time limit of {} s", options.timeout));
             Ok(ExitCode::from(124))
         }
         End::Signal(signal) => {

@@ -15,6 +15,9 @@ use super::machine::Streams;
 use super::process::Process;
 use crate::error::{Context, Result};
 
+/// The guest is given up if it has not come up by then; even a busy machine takes a tenth of it.
+pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
 /// Something that happened while the guest ran.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
@@ -106,6 +109,7 @@ fn wait(
 ) -> End {
     let mut ready = false;
     loop {
+        let limit = if ready { limit } else { limit.min(BOOT_LIMIT) };
         match inbox.recv_timeout(limit.saturating_sub(start.elapsed())) {
             Ok(Event::Ready) => {
                 ready = true;

@@ -12,6 +12,7 @@ use super::process::{Process, bound, inherit};
 use super::tail::Tail;
 use crate::apt::Package;
 use crate::error::{AtPath, Error, Result};
+use crate::workspace::run;
 
 /// virtiofsd, of which there are two: the older comes with QEMU, the newer by itself.
 pub(super) const VIRTIOFSD: Package = Package {
@@ -43,11 +44,10 @@ impl Share {
         // Listening before the server runs: QEMU can connect at once.
         let listener = UnixListener::bind(&socket).at("make the socket", &socket)?;
         inherit(&listener)?;
-        let cache = if constant { "always" } else { "auto" };
         let mut command = if program.starts_with("/usr/lib/qemu") {
-            older(&program, dir, cache)
+            older(&program, dir, constant)
         } else {
-            newer(&program, dir, cache)
+            newer(&program, dir, constant)
         };
         command.arg(format!("--fd={}", listener.as_raw_fd()));
         let server = Process::start(command, tail)?;
@@ -57,27 +57,44 @@ impl Share {
 
 /// The C program of QEMU until version 7. It insists on a sandbox, for which it must be root,
 /// if only in a user namespace.
-fn older(program: &Path, dir: &Path, cache: &str) -> Command {
+fn older(program: &Path, dir: &Path, constant: bool) -> Command {
     let mut command = if geteuid().is_root() {
         bound(program)
     } else {
         let mut command = bound("unshare");
         // Entering a namespace clears the death signal, so it is asked for once more.
-        command.args(["--user", "--map-root-user", "--", "setpriv", "--pdeathsig", "KILL", "--"]);
+        command.args([
+            "--user",
+            "--map-current-user",
+            "--keep-caps",
+            "--",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+        ]);
         command.arg(program);
         command
     };
     let mut source = OsString::from("source=");
     source.push(dir);
     command.args(["-o", "sandbox=chroot", "-o", "announce_submounts"]);
-    command.arg("-o").arg(format!("cache={cache}")).arg("-o").arg(source);
+    command
+        .args(["-o", if constant { "cache=always" } else { "cache=auto" }])
+        .arg("-o")
+        .arg(source);
     command
 }
 
 /// The Rust program. It needs no privileges.
-fn newer(program: &Path, dir: &Path, cache: &str) -> Command {
+fn newer(program: &Path, dir: &Path, constant: bool) -> Command {
     let mut command = bound(program);
-    command.arg("--shared-dir").arg(dir);
-    command.args(["--sandbox", "none", "--announce-submounts", "--cache", cache]);
+    command.arg("--shared-dir").arg(dir).args(["--sandbox", "none", "--announce-submounts"]);
+    command.args(["--cache", if constant { "always" } else { "auto" }]);
+    // The guest mounts it read-only in any case.
+    let help = run(Command::new(program).arg("--help")).unwrap_or_default();
+    if constant && String::from_utf8_lossy(&help).contains("--readonly") {
+        command.arg("--readonly");
+    }
     command
 }

@@ -93,7 +93,8 @@ impl Backend {
     }
 
     /// Listens on a Unix socket at `path`, for one client at a time; the next one is served when it
-    /// has gone and the guest has read what it sent. The socket is removed when the port is dropped.
+    /// has gone and the guest has read what it sent. The socket is removed when the last clone of this
+    /// and the port are dropped.
     ///
     /// # Errors
     /// Something is at `path` already, unless it is a socket that nobody listens on any more; or

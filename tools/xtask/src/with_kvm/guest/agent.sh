@@ -61,9 +61,11 @@ err=$!
 echo ready >&3
 if [ -f job/terminal ]; then
     read -r rows columns <job/terminal
-    stty -F /dev/hvc0 sane rows "${rows:-24}" cols "${columns:-80}"
     chown "${owner%:*}" /dev/hvc0
-    setsid -c sh job/run </dev/hvc0 >/dev/hvc0 2>&1 3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&-
+    # The size is set once the console is open, which sets it too.
+    size="rows ${rows:-24} cols ${columns:-80}"
+    setsid -c sh -c "stty sane $size; exec sh job/run" </dev/hvc0 >/dev/hvc0 2>&1 \
+        3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&-
     status=$?
 else
     copy <"$(port stdin)" >&5 &

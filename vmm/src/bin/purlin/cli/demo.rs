@@ -16,6 +16,6 @@ impl Demo {
     pub(crate) fn execute(self) -> Outcome {
         let kvm = Kvm::open().map_err(Failure::run)?;
         let report = demo::run(&kvm).map_err(Failure::run)?;
-        output::print(&report.to_string(), ExitStatus::Done)
+        output::print(report.to_string(), ExitStatus::Done)
     }
 }

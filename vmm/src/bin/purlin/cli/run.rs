@@ -46,22 +46,23 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
 
-    /// RAM: SIZE[,backing=...][,pages=...][,prefault=on] [default: 512M]
+    /// RAM: SIZE,backing=...,pages=...,prefault=on [default: 512M]
     ///
-    /// SIZE is a whole number with K, M, G or T; without a letter it counts MiB. backing is private
-    /// (the default), shared (a memfd) or file:PATH. pages is default, transparent, or 2M or 1G,
-    /// which have to be reserved on the host. prefault=on takes all of it at the start.
+    /// Any of these may be left out. SIZE is a whole number with K, M, G or T (or B); without a
+    /// letter it counts MiB. backing is private (the default), shared (a memfd) or file:PATH. pages
+    /// is default, transparent, or 2M or 1G, which have to be reserved on the host. prefault=on
+    /// takes all of it at the start.
     #[arg(short, long, value_name = "SIZE[,...]", value_parser = list::<Memory>)]
     memory: Option<String>,
 
-    /// CPUs: COUNT[,threads=N][,cores=N][,sockets=N] [default: 1]
+    /// CPUs: COUNT,threads=N,cores=N,sockets=N [default: 1]
     ///
     /// threads of each core, cores of each socket, sockets of the machine: what is left out is
-    /// computed, and a count alone is one socket of that many cores. A machine has 1 to 64 CPUs.
+    /// computed; a count alone is one socket of that many cores. A machine has 1 to 64 CPUs.
     #[arg(short = 'p', long, value_name = "COUNT[,...]", value_parser = list::<Cpus>)]
     cpus: Option<String>,
 
-    /// Serial ports: [COM1][,com2=TARGET]... [default: stdio]
+    /// Serial ports: COM1,com2=TARGET,com3=TARGET,com4=TARGET [default: stdio]
     ///
     /// A TARGET is none, stdio, pty (its path is printed), file:PATH, append:PATH or unix:PATH (a
     /// socket that listens). com1 is stdio unless said otherwise, the others are none. A comma in a

@@ -20,8 +20,8 @@ Exit status:
     8  the guest's kernel panicked
    10  the guest crashed (its registers are on stderr)
    12  the guest halted with interrupts off, for good
-   14  stopped from outside: Ctrl-A x, or SIGTERM or SIGINT after the grace period
-  odd  the guest's own: it wrote N to the debug exit port 0xf4, which gives 2N+1"
+   14  stopped from outside, by Ctrl-A x or a signal
+  odd  the guest's own: 2N+1 for N written to the debug exit port 0xf4"
     };
 }
 
@@ -54,15 +54,16 @@ Examples:
     serial  = \"stdio,com2=pty\"
     on-reset = \"reboot\"
 
-Keys, if standard input is a terminal:
+Keys:
   Ctrl-A x       end the run
   Ctrl-A h       tell the keys
   Ctrl-A Ctrl-A  send one Ctrl-A to the guest (so does Ctrl-A a)
-All others go to the guest as they are typed, Ctrl-C and Ctrl-Z too.
+All other keys go to the guest as they are typed, Ctrl-C and Ctrl-Z too.
+If standard input is no terminal, every byte goes to the guest.
 
 Signals:
-  SIGTERM, SIGINT    press the guest's power button; after --grace, or at the second, stop it
-  SIGSTOP, SIGCONT   stop the guest, and let it go on
+  SIGTERM, SIGINT  press the power button; after --grace, or at the second, stop
+  SIGSTOP          suspend the guest; SIGCONT lets it go on
 
 ",
     status!()

@@ -1,0 +1,69 @@
+//! The benchmarks, one file each.
+
+mod exit;
+mod first_byte;
+mod footprint;
+mod linux_init;
+mod mock;
+mod pinned;
+mod purlin;
+
+use std::fs::File;
+
+use clap::ValueEnum;
+
+use crate::{error::Result, options::Options, report::Case};
+
+/// Subjects that more than one benchmark has.
+const PURLIN: &str = "purlin";
+const FLOOR: &str = "floor";
+const PURLIN_TO_FLOOR: &str = "purlin / floor";
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// The cost of an exit through run loop, bus and device.
+    Exit,
+    /// The same without a hypervisor: our own code alone.
+    Mock,
+    /// From exec to the first byte of the smallest guest.
+    FirstByte,
+    /// Memory beyond guest RAM, threads, size of the binary.
+    Footprint,
+    /// From exec to the init of a Linux guest.
+    LinuxInit,
+}
+
+impl Name {
+    /// Every benchmark, in the order they run.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Exit, Self::Mock, Self::FirstByte, Self::Footprint, Self::LinuxInit];
+
+    /// As the command line has it.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Mock => "mock",
+            Self::FirstByte => "first-byte",
+            Self::Footprint => "footprint",
+            Self::LinuxInit => "linux-init",
+        }
+    }
+
+    /// Measures.
+    pub(crate) fn run(self, options: &Options) -> Result<Vec<Case>> {
+        if self != Self::Mock {
+            // The one reason that most machines have, in one sentence rather than in each one's own.
+            File::options().read(true).write(true).open("/dev/kvm").map_err(|error| {
+                format!("/dev/kvm cannot be opened, and this needs a KVM: {error}")
+            })?;
+        }
+        match self {
+            Self::Exit => exit::run(options),
+            Self::Mock => mock::run(options),
+            Self::FirstByte => first_byte::run(options),
+            Self::Footprint => footprint::run(options),
+            Self::LinuxInit => linux_init::run(options),
+        }
+    }
+}
