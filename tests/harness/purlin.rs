@@ -70,7 +70,8 @@ impl Purlin {
     /// # Panics
     /// It does not within `limit`, or the process ends without.
     pub fn expect_after(&mut self, before: &str, text: &str, limit: Duration) {
-        let found = |seen: &str| seen.split_once(before).is_some_and(|(_, rest)| rest.contains(text));
+        let found =
+            |seen: &str| seen.split_once(before).is_some_and(|(_, rest)| rest.contains(text));
         if !self.output.wait_until(found, limit) {
             panic!("no {text:?} after {before:?} within {limit:?}: {}", self.output.text());
         }

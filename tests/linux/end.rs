@@ -32,7 +32,7 @@ fn a_reboot_really_boots_again() {
     let Some(guest) = Guest::new("a_reboot_really_boots_again", "reboot") else { return };
     let mut purlin = guest.arguments(["--on-reset", "reboot"]).start();
     purlin.expect("PURLIN-OK reboot", BOOT);
-    purlin.expect_after("PURLIN-OK reboot", "Linux version", BOOT);
+    purlin.expect_after("PURLIN-OK reboot", "PURLIN-BOOT", BOOT);
     purlin.signal(Signal::SIGKILL);
     purlin.wait(Duration::from_secs(10));
 }

@@ -3,7 +3,7 @@
 //! `cargo xtask test` runs these natively where the CPU has VMX or SVM, else under
 //! `cargo xtask with-kvm`. Kernels and the initramfs come from `PURLIN_LINUX`; what runs inside the
 //! guest is in `guest/`.
-#![expect(clippy::expect_used, reason = "test code")]
+#![expect(clippy::panic, reason = "test code")]
 
 mod boot;
 mod clock;
@@ -23,7 +23,8 @@ const BOOT: Duration = Duration::from_secs(240);
 /// One boot of the test guest.
 struct Guest {
     directory: PathBuf,
-    kernel: &'static str,
+    flavour: &'static str,
+    image: &'static str,
     arguments: Vec<OsString>,
     cmdline: String,
 }
@@ -32,12 +33,18 @@ impl Guest {
     /// The cloud kernel's bzImage, which will run `guest/SCRIPT.sh`; `None` where it cannot run.
     fn new(test: &str, script: &str) -> Option<Self> {
         let directory = linux(test)?;
-        let cmdline = format!("console=ttyS0 panic=-1 purlin.test={script}");
-        Some(Self { directory, kernel: "cloud/bzImage", arguments: Vec::new(), cmdline })
+        let cmdline = format!("console=ttyS0 quiet panic=-1 purlin.test={script}");
+        let arguments = Vec::new();
+        Some(Self { directory, flavour: "cloud", image: "bzImage", arguments, cmdline })
     }
 
-    fn kernel(mut self, name: &'static str) -> Self {
-        self.kernel = name;
+    fn generic(mut self) -> Self {
+        self.flavour = "generic";
+        self
+    }
+
+    fn elf(mut self) -> Self {
+        self.image = "vmlinux";
         self
     }
 
@@ -52,8 +59,8 @@ impl Guest {
     }
 
     fn start(self) -> Purlin {
-        let kernel = self.directory.join(self.kernel);
-        let initrd = self.directory.join("test.cpio");
+        let kernel = self.directory.join(self.flavour).join(self.image);
+        let initrd = kernel.with_file_name("test.cpio");
         assert!(kernel.exists(), "{} is not there", kernel.display());
         let mut arguments: Vec<OsString> = vec!["run".into(), "--kernel".into(), kernel.into()];
         arguments.extend(["--initrd".into(), initrd.into()]);

@@ -6,7 +6,7 @@ use crate::{Guest, number};
 #[test]
 fn ninety_six_mebibytes_are_enough() {
     let Some(guest) = Guest::new("ninety_six_mebibytes_are_enough", "mem") else { return };
-    let exit = guest.kernel("cloud/vmlinux").arguments(["--memory", "96M"]).run();
+    let exit = guest.elf().arguments(["--memory", "96M"]).run();
     let kibibytes = number(&exit.output, "PURLIN-MEM ");
     assert!((10_000..98_304).contains(&kibibytes), "{kibibytes} KiB");
 }

@@ -1,3 +1,5 @@
+//! A VMM for stock Linux kernels in a screenful: `sixty KERNEL [INITRD]`.
+
 use std::{env, error::Error, fs::File, io};
 
 use arch::{CpuStart, CpuidPolicy, Layout, Topology};
@@ -5,7 +7,7 @@ use board::BoardBuilder;
 use boot::{Payload, Platform};
 use hypervisor::{Hypervisor, VmConfig, kvm::Kvm};
 use memory::{Backing, Ram};
-use vcpu::Vcpus;
+use vcpu::{Stop, Vcpus};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let kernel = env::args_os().nth(1).ok_or("usage: sixty KERNEL [INITRD]")?;
@@ -47,6 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Run: this thread serves every device until a vCPU stops the machine.
     cpus.resume();
     board.serve(cpus.stop_event())?;
-    eprintln!("{}", cpus.join()?);
-    Ok(())
+    match cpus.join()? {
+        Stop::PowerOff => Ok(()),
+        stop => Err(stop.to_string().into()),
+    }
 }

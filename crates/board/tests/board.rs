@@ -1,4 +1,5 @@
 //! A board on a scripted machine: what devices take, and what becomes of it.
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 use std::{
     sync::{Arc, Mutex},

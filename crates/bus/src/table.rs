@@ -126,8 +126,14 @@ impl Unclaimed {
             return;
         }
         match why {
-            None => log::debug!("{} {direction} at {at:#x}, {width} bytes: unclaimed ({count} so far)", S::NAME),
-            Some(why) => log::debug!("{} {direction} at {at:#x}, {width} bytes: {why} ({count} so far)", S::NAME),
+            None => log::debug!(
+                "{} {direction} at {at:#x}, {width} bytes: unclaimed ({count} so far)",
+                S::NAME
+            ),
+            Some(why) => log::debug!(
+                "{} {direction} at {at:#x}, {width} bytes: {why} ({count} so far)",
+                S::NAME
+            ),
         }
     }
 }

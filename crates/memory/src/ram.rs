@@ -26,7 +26,9 @@ pub enum RamError {
     #[error("no RAM ranges; a machine has at least one")]
     NoRanges,
     /// A range is not a multiple of the huge pages that it should be made of.
-    #[error("RAM range of {len} bytes at {start:#x} is not a multiple of the huge page size {page}")]
+    #[error(
+        "RAM range of {len} bytes at {start:#x} is not a multiple of the huge page size {page}"
+    )]
     NotHuge {
         /// Guest physical start.
         start: u64,

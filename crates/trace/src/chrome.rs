@@ -19,7 +19,10 @@ pub fn write_chrome(tracks: &[Track], mut out: impl Write) -> io::Result<()> {
         separator = ",\n";
         for event in &track.events {
             let (name, value) = (event.kind.name(), event.value);
-            write!(out, "{separator}{{\"ph\":\"X\",\"pid\":1,\"tid\":{thread},\"name\":\"{name}\",")?;
+            write!(
+                out,
+                "{separator}{{\"ph\":\"X\",\"pid\":1,\"tid\":{thread},\"name\":\"{name}\","
+            )?;
             write!(out, "\"ts\":{},\"dur\":{},", micros(event.at), micros(event.took))?;
             write!(out, "\"args\":{{\"value\":\"{value:#x}\"}}}}")?;
         }

@@ -50,7 +50,7 @@ impl fmt::Display for Stop {
             Self::Panic => f.write_str("the guest's kernel panicked"),
             Self::Exit(code) => write!(f, "the guest ended the run with code {code}"),
             Self::Halted => f.write_str("the guest halted for good"),
-            Self::Fault(fault) => write!(f, "{fault:?}"),
+            Self::Fault(fault) => fault.fmt(f),
             Self::Debug { pc } => write!(f, "the guest stopped for a debugger at {pc:#x}"),
             Self::Requested => f.write_str("the run was stopped from outside"),
         }

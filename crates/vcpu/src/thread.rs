@@ -76,11 +76,7 @@ fn run(vcpu: &mut dyn Vcpu, buses: &Buses) -> Result<Option<Stop>, RunError> {
 }
 
 /// The one place that looks at the inbox. Blocks while parked; false ends the thread.
-fn take_commands(
-    vcpu: &mut dyn Vcpu,
-    inbox: &mpsc::Receiver<Command>,
-    running: &mut bool,
-) -> bool {
+fn take_commands(vcpu: &mut dyn Vcpu, inbox: &mpsc::Receiver<Command>, running: &mut bool) -> bool {
     loop {
         let command = match inbox.try_recv() {
             Ok(command) => command,

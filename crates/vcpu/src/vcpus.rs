@@ -137,6 +137,11 @@ impl Vcpus {
         self.outcome.set(Ok(Stop::Requested));
     }
 
+    /// Why the machine has stopped, if it has.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.outcome.stop.get()?.as_ref().ok().cloned()
+    }
+
     /// Signalled once when the machine stops, for event loops. Do not read it.
     pub fn stop_event(&self) -> &EventFd {
         &self.outcome.event
@@ -152,6 +157,19 @@ impl Vcpus {
         stop.map_err(VcpusError::Run)
     }
 
+    /// As [`join`](Self::join), but only tells the threads to end: for a process that is about to
+    /// end itself, where a thread may be waiting for something that never comes (a terminal that
+    /// nobody reads).
+    ///
+    /// # Errors
+    /// The host could not run a vCPU.
+    pub fn detach(mut self) -> Result<Stop, VcpusError> {
+        let stop = self.outcome.stop.wait().clone();
+        self.tell_all_to_finish();
+        self.threads.clear();
+        stop.map_err(VcpusError::Run)
+    }
+
     fn running(&self) -> MutexGuard<'_, bool> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,10 +182,7 @@ impl Vcpus {
     }
 
     /// Asks every thread, kicks it, and returns where each will answer.
-    fn ask_all<T>(
-        &self,
-        question: impl Fn(mpsc::Sender<T>) -> Command,
-    ) -> Vec<mpsc::Receiver<T>> {
+    fn ask_all<T>(&self, question: impl Fn(mpsc::Sender<T>) -> Command) -> Vec<mpsc::Receiver<T>> {
         let ask = |thread: &VcpuThread| {
             let (reply, wait) = mpsc::channel();
             // If the thread is gone, the reply channel closes, and waiting says so.
@@ -178,11 +193,15 @@ impl Vcpus {
         self.threads.iter().map(ask).collect()
     }
 
-    fn finish(&mut self) {
+    fn tell_all_to_finish(&self) {
         for thread in &self.threads {
             let _ = thread.inbox.send(Command::Finish);
             thread.kicker.kick();
         }
+    }
+
+    fn finish(&mut self) {
+        self.tell_all_to_finish();
         for (index, thread) in self.threads.iter_mut().enumerate() {
             if thread.handle.take().is_some_and(|handle| handle.join().is_err()) {
                 log::error!("the thread of vCPU {index} panicked");
@@ -238,9 +257,7 @@ impl Paused<'_> {
     }
 }
 
-fn collect<T>(
-    waits: Vec<mpsc::Receiver<Result<T, StateError>>>,
-) -> Result<Vec<T>, VcpusError> {
+fn collect<T>(waits: Vec<mpsc::Receiver<Result<T, StateError>>>) -> Result<Vec<T>, VcpusError> {
     let answer = |(index, wait): (usize, mpsc::Receiver<Result<T, StateError>>)| {
         let answer = wait.recv().map_err(|_| VcpusError::Gone { index })?;
         answer.map_err(|source| VcpusError::State { index, source })

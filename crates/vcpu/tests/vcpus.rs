@@ -1,4 +1,5 @@
 //! Scripted vCPUs on real threads: the order of answers, pauses and ends.
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -246,8 +247,22 @@ fn threads_are_named_after_their_vcpus() {
     cpus.resume();
     at_device.recv().unwrap();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     assert!(names.into_iter().any(|name| name.trim() == "vcpu0"));
     answer.send(()).unwrap();
     cpus.join().unwrap();
+}
+
+#[test]
+fn a_detached_run_does_not_wait_for_a_device_that_blocks() {
+    let (reached, at_device) = mpsc::channel();
+    let (answer, go) = mpsc::channel();
+    let (buses, _) = buses(Recorder { gate: Some((reached, go)), ..Recorder::default() });
+    let cpus = Vcpus::spawn(vcpus(vec![Script::new([Played::pio_in(0x100, 1)])]), buses).unwrap();
+    cpus.resume();
+    at_device.recv().unwrap();
+    cpus.request_stop();
+    assert_eq!(cpus.detach().unwrap(), Stop::Requested);
+    answer.send(()).unwrap();
 }

@@ -58,8 +58,7 @@ pub fn run(
     control: &mut Control,
 ) -> Result<Ending, LifecycleError> {
     loop {
-        let machine =
-            Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
+        let machine = Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
         let buttons = machine.buttons();
         let watch = |cpus: &Vcpus| {
             let watched = watch::until_stopped(cpus, &buttons, control);

@@ -62,7 +62,8 @@ impl Machine {
         let payload = payload(config)?;
         let layout = Layout::for_ram(config.memory.size.0)?;
         let ram = ram::build(&layout, &config.memory)?;
-        let vm = hypervisor.create_vm(&VmConfig::default())?;
+        let vm =
+            hypervisor.create_vm(&VmConfig { topology: Some(topology), ..VmConfig::default() })?;
         for region in ram.regions() {
             vm.map(region)?;
         }
@@ -101,7 +102,11 @@ impl Machine {
             io.join().map_err(|_| RunError::Io)?.map_err(RunError::Serve)?;
             Ok::<T, RunError>(watched)
         })?;
-        Ok((self.cpus.join()?, watched))
+        let stop = self.cpus.stopped();
+        // A reboot needs the old machine gone; an end does not wait for a console that blocks.
+        let stop =
+            if stop == Some(Stop::Reset) { self.cpus.join()? } else { self.cpus.detach()? };
+        Ok((stop, watched))
     }
 }
 

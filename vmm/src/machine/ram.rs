@@ -21,7 +21,6 @@ pub(super) fn build(layout: &Layout, memory: &Memory) -> Result<Ram, BuildError>
             Backing::Shared(options.open(path).map_err(failed)?)
         }
     };
-    let config =
-        RamConfig { backing, pages: memory.pages.into(), prefault: memory.prefault };
+    let config = RamConfig { backing, pages: memory.pages.into(), prefault: memory.prefault };
     Ok(Ram::new(&layout.ram, config)?)
 }

@@ -102,10 +102,8 @@ mod tests {
 
     #[test]
     fn tests_may_depend_on_anything_and_a_missing_layer_is_found() {
-        let packages = [
-            package("low", Some(0), &[("high", Some("dev"))]),
-            package("high", None, &[]),
-        ];
+        let packages =
+            [package("low", Some(0), &[("high", Some("dev"))]), package("high", None, &[])];
         assert_eq!(findings(&packages), ["high has no [package.metadata] layer in its Cargo.toml"]);
     }
 }

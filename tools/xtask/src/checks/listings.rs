@@ -32,7 +32,8 @@ pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode>
             fs::write(&path, fresh).at("write", &path)?;
             say("listings", &format!("{name} is up to date now"));
         } else {
-            findings.push(format!("{name} differs from the code; run cargo xtask listings --write"));
+            findings
+                .push(format!("{name} differs from the code; run cargo xtask listings --write"));
         }
     }
     verdict("listings", &findings)

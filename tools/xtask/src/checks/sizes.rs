@@ -79,7 +79,10 @@ mod tests {
     use super::*;
 
     fn a_trait_of(methods: usize) -> String {
-        format!("pub trait Wide: Send {{\n{}}}\n\nfn free() {{}}\n", "    fn m();\n".repeat(methods))
+        format!(
+            "pub trait Wide: Send {{\n{}}}\n\nfn free() {{}}\n",
+            "    fn m();\n".repeat(methods)
+        )
     }
 
     #[test]

@@ -26,9 +26,11 @@ pub(crate) fn main(workspace: &Workspace) -> Result<ExitCode> {
         let path = workspace.root().join(&name);
         let text = fs::read_to_string(&path).at("read", &path)?;
         let lines = text.lines().enumerate().filter(|(_, line)| lifts_the_ban(line));
-        findings.extend(lines.map(|(number, _)| {
-            format!("{name}:{}: unsafe code is not allowed here", number + 1)
-        }));
+        findings.extend(
+            lines.map(|(number, _)| {
+                format!("{name}:{}: unsafe code is not allowed here", number + 1)
+            }),
+        );
     }
     verdict("unsafe", &findings)
 }

@@ -13,8 +13,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Fetches and builds what is missing. The directory holds `cloud/bzImage`, `cloud/vmlinux`,
-/// `generic/bzImage`, `memtest86+` and `test.cpio`.
+/// Fetches and builds what is missing. The directory holds `bzImage`, `vmlinux` and `test.cpio` in
+/// `cloud` and in `generic`, and `memtest86+`.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let directory = workspace.cache().join("guests");
     for flavour in [Flavour::Cloud, Flavour::Generic] {
@@ -23,9 +23,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
         fs::create_dir_all(&place).at("create", &place)?;
         link(&kernel.image, &place.join("bzImage"))?;
         link(&kernel.vmlinux, &place.join("vmlinux"))?;
-        if flavour == Flavour::Cloud {
-            link(&initramfs::test(workspace, &kernel)?, &directory.join("test.cpio"))?;
-        }
+        link(&initramfs::test(workspace, &kernel)?, &place.join("test.cpio"))?;
     }
     let images = kernel::memtest(workspace)?;
     let bzimage = images.iter().find(|path| path.extension().is_some_and(|e| e == "bin"));

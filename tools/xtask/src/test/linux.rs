@@ -1,6 +1,10 @@
 //! The tests that need a CPU with virtualization: natively, or under `with-kvm`.
 
-use std::{fs, path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{TOPIC, binaries, guests};
 use crate::{
@@ -40,7 +44,7 @@ fn text(guests: &Path, purlin: &Path, tests: &[(String, PathBuf)]) -> String {
          status=0\n"
     );
     for (name, path) in tests {
-        text.push_str(&format!("echo '--- {name}'\n{path:?} --test-threads=2 || status=1\n"));
+        text.push_str(&format!("echo '--- {name}'\n{path:?} --test-threads=1 || status=1\n"));
     }
     text.push_str("exit $status\n");
     text

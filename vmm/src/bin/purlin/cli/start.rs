@@ -78,7 +78,7 @@ fn stdio(control: &Control) -> io::Result<Backend> {
             // A full counter is signalled all the more.
             let _ = quit.write(1);
         }
-        _ => eprintln!("purlin: Ctrl-A x ends the run, Ctrl-A a sends Ctrl-A"),
+        _ => eprintln!("\npurlin: Ctrl-A x ends the run, Ctrl-A a sends Ctrl-A"),
     };
     let input = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
     Backend::new(io::stdout()).input(EscapeFilter::new(File::from(input), escape))
