@@ -31,8 +31,9 @@ pub enum Node {
         /// Index port.
         port: u16,
     },
-    /// The fixed ACPI hardware: PM1 event block at `base`, control block at `base + 4`, PM timer at
-    /// `base + 8`, reset register at `base + 12` (ACPI 6.5, 4.8.3). The power button is fixed too.
+    /// The fixed ACPI hardware: PM1 event block at `base`, control block at `base + 4`,
+    /// reset register at `base + 12` (ACPI 6.5, 4.8.3). The power button is fixed too. There is no PM
+    /// timer.
     AcpiPower {
         /// First of the 16 ports.
         base: u16,

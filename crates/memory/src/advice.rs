@@ -13,6 +13,11 @@ pub(crate) fn huge_pages(region: &Region) -> io::Result<()> {
     advise(region, libc::MADV_HUGEPAGE)
 }
 
+/// Refuses them (`MADV_NOHUGEPAGE`).
+pub(crate) fn small_pages(region: &Region) -> io::Result<()> {
+    advise(region, libc::MADV_NOHUGEPAGE)
+}
+
 /// Faults every page in, writable (`MADV_POPULATE_WRITE`, Linux 5.14).
 pub(crate) fn populate(region: &Region) -> io::Result<()> {
     advise(region, libc::MADV_POPULATE_WRITE)
@@ -23,7 +28,7 @@ fn advise(region: &Region, advice: libc::c_int) -> io::Result<()> {
     let start = region.as_ptr().cast::<libc::c_void>();
     loop {
         // SAFETY: `start` and `len` are those of a mapping that `region` owns and keeps while we
-        // borrow it, and neither advice used here changes what the memory holds.
+        // borrow it, and no advice used here changes what the memory holds.
         if unsafe { libc::madvise(start, len, advice) } == 0 {
             return Ok(());
         }

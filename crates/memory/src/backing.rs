@@ -22,10 +22,13 @@ pub enum Backing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pages {
-    /// What the host does by itself.
+    /// Transparent huge pages where the host offers them, else ordinary ones.
     #[default]
     Default,
-    /// Ask for transparent huge pages (`MADV_HUGEPAGE`).
+    /// Ordinary pages only (`MADV_NOHUGEPAGE`): the guest takes no more than it touches, and is
+    /// slower.
+    Small,
+    /// Transparent huge pages (`MADV_HUGEPAGE`); a host without them is an error.
     Transparent,
     /// Reserved huge pages of 2 MiB (hugetlbfs). RAM must be a multiple of it.
     Huge2M,
@@ -37,7 +40,7 @@ impl Pages {
     /// The size of the reserved huge pages asked for, bytes.
     pub fn huge_size(self) -> Option<u64> {
         match self {
-            Self::Default | Self::Transparent => None,
+            Self::Default | Self::Small | Self::Transparent => None,
             Self::Huge2M => Some(2 << 20),
             Self::Huge1G => Some(1 << 30),
         }

@@ -140,8 +140,15 @@ impl Ram {
                 let (start, len) = (region.start_addr().0, region.len());
                 move |source| RamError::Pages { what, start, len, source }
             };
-            if config.pages == Pages::Transparent {
-                advice::huge_pages(region).map_err(refused("transparent huge pages"))?;
+            match config.pages {
+                Pages::Transparent => {
+                    advice::huge_pages(region).map_err(refused("transparent huge pages"))?;
+                }
+                // A host that refuses has ordinary pages only, which do as well and are what `Small`
+                // asks for.
+                Pages::Default => drop(advice::huge_pages(region)),
+                Pages::Small => drop(advice::small_pages(region)),
+                Pages::Huge2M | Pages::Huge1G => {}
             }
             if config.prefault {
                 advice::populate(region).map_err(refused("all pages at once"))?;
@@ -195,7 +202,7 @@ fn open(backing: &Backing, pages: Pages, bytes: u64) -> Result<Option<Arc<File>>
 
 fn memfd(pages: Pages) -> io::Result<File> {
     let huge = match pages {
-        Pages::Default | Pages::Transparent => MFdFlags::empty(),
+        Pages::Default | Pages::Small | Pages::Transparent => MFdFlags::empty(),
         Pages::Huge2M => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB,
         Pages::Huge1G => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_1GB,
     };
@@ -230,7 +237,7 @@ fn map(
 /// missing one would die.
 fn page_flags(config: &RamConfig) -> libc::c_int {
     match (&config.backing, config.pages) {
-        (_, Pages::Default | Pages::Transparent) => libc::MAP_NORESERVE,
+        (_, Pages::Default | Pages::Small | Pages::Transparent) => libc::MAP_NORESERVE,
         (Backing::Anonymous, Pages::Huge2M) => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
         (Backing::Anonymous, Pages::Huge1G) => libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
         (_, Pages::Huge2M | Pages::Huge1G) => 0,

@@ -38,6 +38,9 @@ enum Command {
     Bench(bench::Options),
     /// Run a command under a real KVM (kvm_amd), also where this machine's CPU offers none.
     WithKvm(with_kvm::Options),
+    /// Keep one machine: what with-kvm runs inside its outer guest.
+    #[command(hide = true)]
+    HoldKvm,
     /// Fetch stock Debian kernels (and memtest86+), cached under target/xtask/.
     Kernel(kernel::Options),
     /// Build the guest's initramfs and print its path.
@@ -56,6 +59,7 @@ impl Command {
     fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         match self {
             Self::WithKvm(options) => with_kvm::main(workspace, &options),
+            Self::HoldKvm => with_kvm::hold::main(),
             Self::Kernel(options) => kernel::main(workspace, &options),
             Self::Initramfs(options) => initramfs::main(workspace, &options),
             Self::Linux(options) => linux::main(workspace, &options),

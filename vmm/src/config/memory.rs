@@ -96,10 +96,12 @@ impl<'de> Deserialize<'de> for Backing {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Pages {
-    /// `default`: what the host does by itself.
+    /// `default`: transparent huge pages where the host offers them, else ordinary ones.
     #[default]
     Default,
-    /// `transparent`: transparent huge pages, as far as the host has them.
+    /// `small`: ordinary pages only.
+    Small,
+    /// `transparent`: transparent huge pages; a host without them is an error.
     Transparent,
     /// `2M`: reserved huge pages of 2 MiB.
     #[serde(rename = "2M")]
@@ -113,6 +115,7 @@ impl From<Pages> for memory::Pages {
     fn from(pages: Pages) -> Self {
         match pages {
             Pages::Default => Self::Default,
+            Pages::Small => Self::Small,
             Pages::Transparent => Self::Transparent,
             Pages::Huge2M => Self::Huge2M,
             Pages::Huge1G => Self::Huge1G,

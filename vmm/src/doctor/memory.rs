@@ -53,7 +53,7 @@ fn mebibytes(bytes: u64) -> Size {
 fn transparent(host: &Host) -> Check {
     let text = host.read("sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     let mode = text.split(['[', ']']).nth(1).unwrap_or("not built into the kernel");
-    let purpose = "faster guest memory without reservation (--memory ...,pages=transparent)";
+    let purpose = "faster guest memory without reservation, by default (--memory ...,pages=...)";
     let check = Check::ok("transparent huge pages", purpose, mode);
     match mode {
         "always" | "madvise" => check,

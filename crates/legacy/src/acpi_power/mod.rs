@@ -1,20 +1,16 @@
-//! ACPI's fixed hardware: power button, power off, reset, PM timer.
+//! ACPI's fixed hardware: power button, power off, reset.
 
 mod registers;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, Mutex};
 
 use device::{Attach, AttachError, Irq, Node, Range, Wiring};
 
 pub use self::registers::SavedAcpiPower;
-use self::registers::{Monotonic, PORTS, Registers};
+use self::registers::{PORTS, Registers};
 use crate::{line::Line, lock};
 
 const BASE: u16 = 0x600;
@@ -28,37 +24,18 @@ const SCI: u32 = 9;
 /// | 0x600 | PM1 status  | power button (bit 8), write 1 to clear                            |
 /// | 0x602 | PM1 enable  | which status bits interrupt                                       |
 /// | 0x604 | PM1 control | sleep type 5 with sleep enable: [`PowerOff`](device::Action::PowerOff) |
-/// | 0x608 | PM timer    | 32 bits, 3.579545 MHz                                             |
 /// | 0x60c | reset       | writing 1: [`Reset`](device::Action::Reset)                       |
 ///
-/// There are no sleep states besides S5. A restored timer goes on from where it was saved.
-pub struct AcpiPower {
-    clock: Monotonic,
-}
+/// There are no sleep states besides S5, and there is no PM timer, which costs an exit a read: guests
+/// have the TSC, KVM's clock, the local APIC's timer and the PIT.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct AcpiPower;
 
 impl AcpiPower {
-    /// The hardware, its timer starting at 0 now.
+    /// The hardware, with nothing pending.
     pub fn new() -> Self {
-        let start = Instant::now();
-        Self { clock: Box::new(move || start.elapsed()) }
-    }
-
-    /// Takes monotonic time from `clock` instead of the host's clock.
-    #[must_use]
-    pub fn clock(self, clock: impl Fn() -> Duration + Send + 'static) -> Self {
-        Self { clock: Box::new(clock) }
-    }
-}
-
-impl Default for AcpiPower {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for AcpiPower {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcpiPower").finish_non_exhaustive()
+        Self
     }
 }
 
@@ -67,7 +44,7 @@ impl Attach for AcpiPower {
 
     fn attach(self, wiring: &mut dyn Wiring) -> Result<PowerButton, AttachError> {
         let (gsi, line) = wiring.irq(Irq::Fixed(SCI))?;
-        let registers = Arc::new(Mutex::new(Registers::new(self.clock, Line::new(line))));
+        let registers = Arc::new(Mutex::new(Registers::new(Line::new(line))));
         wiring.pio(Range::new(BASE, PORTS)?, registers.clone());
         wiring.persist(registers.clone());
         wiring.announce(Node::AcpiPower { base: BASE, gsi });

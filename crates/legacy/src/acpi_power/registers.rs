@@ -1,7 +1,5 @@
 //! The fixed ACPI hardware as a state machine (ACPI 6.5, 4.8.3).
 
-use std::{fmt, time::Duration};
-
 use device::{AccessError, Action, MutBusDevice, Persist, RestoreError, SaveError, Versioned};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +11,6 @@ const STATUS: u64 = 0x0;
 const ENABLE: u64 = 0x2;
 /// PM1 control, 16 bits.
 const CONTROL: u64 = 0x4;
-/// PM timer, 32 bits, read only.
-const TIMER: u64 = 0x8;
 /// Reset register, 8 bits.
 const RESET: u64 = 0xc;
 /// Ports of all of them, with what lies between.
@@ -32,20 +28,14 @@ const SLEEP_TYPE: u16 = 0x1c00;
 const SLEEP_TYPE_S5: u16 = 5 << 10;
 
 const RESET_VALUE: u8 = 1;
-/// The PM timer's frequency.
-const HERTZ: u128 = 3_579_545;
 
-/// Monotonic time since some fixed moment.
-pub(super) type Monotonic = Box<dyn Fn() -> Duration + Send>;
-
-/// The registers; the PM timer's value at the time.
+/// The registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedAcpiPower {
     status: u16,
     enable: u16,
     control: u16,
-    timer: u32,
 }
 
 impl Versioned for SavedAcpiPower {
@@ -53,19 +43,17 @@ impl Versioned for SavedAcpiPower {
     const VERSION: u32 = 1;
 }
 
+#[derive(Debug)]
 pub(super) struct Registers {
     status: u16,
     enable: u16,
     control: u16,
-    /// What the timer says beyond what the clock says.
-    ahead: u32,
-    clock: Monotonic,
     line: Line,
 }
 
 impl Registers {
-    pub(super) fn new(clock: Monotonic, line: Line) -> Self {
-        Self { status: 0, enable: 0, control: 0, ahead: 0, clock, line }
+    pub(super) fn new(line: Line) -> Self {
+        Self { status: 0, enable: 0, control: 0, line }
     }
 
     pub(super) fn press_power_button(&mut self) {
@@ -81,26 +69,13 @@ impl Registers {
         }
     }
 
-    fn ticks(&self) -> u32 {
-        let ticks = (self.clock)().as_nanos().saturating_mul(HERTZ) / 1_000_000_000;
-        // The timer wraps at 32 bits.
-        u32::try_from(ticks & u128::from(u32::MAX)).unwrap_or(0)
-    }
-
-    fn timer(&self) -> u32 {
-        self.ticks().wrapping_add(self.ahead)
-    }
-
     /// The 16 bits at an even `offset`, as they read.
-    fn half(&self, offset: u64, timer: u32) -> Result<u16, AccessError> {
-        let [low_0, low_1, high_0, high_1] = timer.to_le_bytes();
+    fn half(&self, offset: u64) -> Result<u16, AccessError> {
         match offset {
             STATUS => Ok(self.status),
             ENABLE => Ok(self.enable),
             CONTROL => Ok(self.control | SCI_ENABLE),
             0x6 | RESET => Ok(0),
-            TIMER => Ok(u16::from_le_bytes([low_0, low_1])),
-            0xa => Ok(u16::from_le_bytes([high_0, high_1])),
             _ => Err(AccessError::NoRegister),
         }
     }
@@ -145,10 +120,8 @@ impl MutBusDevice for Registers {
             let beside = if offset == RESET { AccessError::Width } else { AccessError::NoRegister };
             return Err(beside);
         }
-        // Once, so that the halves of a 32-bit read belong together.
-        let timer = if offset >= TIMER { self.timer() } else { 0 };
         for (at, byte) in (offset..).zip(data) {
-            let [low, high] = self.half(at & !1, timer)?.to_le_bytes();
+            let [low, high] = self.half(at & !1)?.to_le_bytes();
             *byte = if at & 1 == 0 { low } else { high };
         }
         Ok(())
@@ -178,9 +151,8 @@ impl Persist for Registers {
     type State = SavedAcpiPower;
 
     fn save(&mut self) -> Result<SavedAcpiPower, SaveError> {
-        let timer = self.timer();
         let Self { status, enable, control, .. } = *self;
-        Ok(SavedAcpiPower { status, enable, control, timer })
+        Ok(SavedAcpiPower { status, enable, control })
     }
 
     fn restore(&mut self, state: SavedAcpiPower) -> Result<(), RestoreError> {
@@ -196,18 +168,7 @@ impl Persist for Registers {
             }
         }
         (self.status, self.enable, self.control) = (state.status, state.enable, state.control);
-        self.ahead = state.timer.wrapping_sub(self.ticks());
         self.interrupt();
         Ok(())
-    }
-}
-
-impl fmt::Debug for Registers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registers")
-            .field("status", &self.status)
-            .field("enable", &self.enable)
-            .field("control", &self.control)
-            .finish_non_exhaustive()
     }
 }

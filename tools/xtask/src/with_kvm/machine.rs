@@ -85,7 +85,7 @@ impl Machine<'_> {
         let memory = self.memory.qemu();
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-M", DEVICES, "-accel", "tcg,thread=single", "-cpu", CPU])
+            .args(["-M", DEVICES, "-accel", "tcg,thread=multi", "-cpu", CPU])
             .args(["-smp", &self.cpus.to_string(), "-m", &memory, "-object"])
             .arg(format!("memory-backend-memfd,id=memory,size={memory},share=on"))
             .arg("-kernel")

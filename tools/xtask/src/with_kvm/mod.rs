@@ -5,6 +5,7 @@
 //! then are a real KVM, if a slow one. The host's root directory is that guest's root directory, so
 //! whatever runs here runs there.
 
+pub(crate) mod hold;
 mod host;
 mod job;
 mod machine;

@@ -18,7 +18,6 @@ const NO_CMOS_RTC: u16 = 1 << 5;
 /// Offsets and lengths of the blocks of [`Node::AcpiPower`].
 const EVENT: (u16, u8) = (0, 4);
 const CONTROL: (u16, u8) = (4, 2);
-const TIMER: (u16, u8) = (8, 4);
 const RESET: u16 = 12;
 const RESET_VALUE: u8 = 1;
 
@@ -75,9 +74,7 @@ fn fixed(mut table: FADTBuilder, base: u16) -> FADTBuilder {
     table.pm1a_cnt_blk = u32::from(port(CONTROL.0)).into();
     table.pm1_cnt_len = CONTROL.1;
     table.x_pm1a_cnt_blk = register(port(CONTROL.0), CONTROL.1, AccessSize::WordAccess);
-    table.pm_tmr_blk = u32::from(port(TIMER.0)).into();
-    table.pm_tmr_len = TIMER.1;
-    table.x_pm_tmr_blk = register(port(TIMER.0), TIMER.1, AccessSize::DwordAccess);
+    // No PM timer: every read of it would be an exit, and guests have better clocks. Length 0 says so.
     table.reset_reg = register(port(RESET), 1, AccessSize::ByteAccess);
     table.reset_value = RESET_VALUE;
     // Latencies beyond these mean that there is no C2 and no C3.

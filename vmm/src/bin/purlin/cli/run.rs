@@ -50,8 +50,9 @@ pub(crate) struct Run {
     ///
     /// Any of these may be left out. SIZE is a whole number with K, M, G or T (or B); without a
     /// letter it counts MiB. backing is private (the default), shared (a memfd) or file:PATH. pages
-    /// is default, transparent, or 2M or 1G, which have to be reserved on the host. prefault=on
-    /// takes all of it at the start.
+    /// is default (transparent huge pages where the host offers them), small (none), transparent (an
+    /// error where the host has none), or 2M or 1G, which have to be reserved on the host.
+    /// prefault=on takes all of it at the start.
     #[arg(short, long, value_name = "SIZE[,...]", value_parser = list::<Memory>)]
     memory: Option<String>,
 
