@@ -9,7 +9,10 @@ use crate::kernel::Kernel;
 use crate::workspace::Workspace;
 
 /// Drivers for the devices that a VMM offers; those built into the kernel are left out.
-const VIRTIO: &[&str] = &[
+const DRIVERS: &[&str] = &[
+    "button",
+    "evdev",
+    "pvpanic-mmio",
     "virtio_mmio",
     "virtio_pci",
     "virtio_blk",
@@ -27,7 +30,7 @@ pub(crate) fn interactive(workspace: &Workspace, kernel: &Kernel) -> Result<Path
     Initramfs::new()
         .busybox(&busybox(workspace, "initramfs")?)?
         .init(include_str!("interactive.sh"))
-        .modules(kernel, VIRTIO)?
+        .modules(kernel, DRIVERS)?
         .write(&path)?;
     Ok(path)
 }
@@ -41,7 +44,7 @@ pub(crate) fn test(workspace: &Workspace, kernel: &Kernel) -> Result<PathBuf> {
     let mut image = Initramfs::new()
         .busybox(&busybox(workspace, "initramfs")?)?
         .init(&init)
-        .modules(kernel, VIRTIO)?;
+        .modules(kernel, DRIVERS)?;
     for file in fs::read_dir(&scripts).at("read", &scripts)? {
         let path = file.at("read", &scripts)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
