@@ -40,8 +40,8 @@ impl Output {
 
     /// Writes what a signal kept from being written.
     ///
-    /// A signal that interrupts a blocked sink is how a vCPU thread is asked to pause, so the thread
-    /// must return from here; the byte stays for the next call.
+    /// Where a hypervisor interrupts vCPU threads by signals that are delivered, the thread must return
+    /// from a blocked sink; the byte stays for the next call.
     pub(crate) fn flush(&mut self) {
         while !self.backlog.is_empty() {
             match self.sink.write(&self.backlog) {

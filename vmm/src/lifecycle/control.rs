@@ -24,6 +24,7 @@ pub type Suspension = Box<dyn Fn(bool) + Send>;
 pub struct Control {
     signals: SignalFd,
     quit: EventFd,
+    ctrl_alt_del: EventFd,
     grace: Duration,
     suspension: Suspension,
 }
@@ -42,6 +43,8 @@ pub(super) enum Wake {
     Terminate(Signal),
     /// A signal or key that means: end, now.
     Quit(Option<Signal>),
+    /// Press Ctrl, Alt and Delete.
+    CtrlAltDel,
     /// The deadline is over.
     Late,
 }
@@ -66,7 +69,8 @@ impl Control {
         set.thread_block().map_err(io::Error::from)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).map_err(io::Error::from)?;
-        Ok(Self { signals, quit: EventFd::new(EFD_NONBLOCK)?, grace, suspension })
+        let (quit, ctrl_alt_del) = (EventFd::new(EFD_NONBLOCK)?, EventFd::new(EFD_NONBLOCK)?);
+        Ok(Self { signals, quit, ctrl_alt_del, grace, suspension })
     }
 
     /// Signal this to end the run at once.
@@ -77,10 +81,19 @@ impl Control {
         self.quit.try_clone()
     }
 
+    /// Signal this to press Ctrl, Alt and Delete in the guest.
+    ///
+    /// # Errors
+    /// The host gives no further descriptor.
+    pub fn ctrl_alt_del_event(&self) -> io::Result<EventFd> {
+        self.ctrl_alt_del.try_clone()
+    }
+
     /// Starts to wait for `stopped` beside the signals.
     pub(super) fn watch(&mut self, stopped: &EventFd) -> Result<Watch<'_>, ControlError> {
         let epoll = Epoll::new()?;
-        let fds = [stopped.as_raw_fd(), self.quit.as_raw_fd(), self.signals.as_raw_fd()];
+        let events = [stopped, &self.quit, &self.ctrl_alt_del].map(EventFd::as_raw_fd);
+        let fds = events.into_iter().chain([self.signals.as_raw_fd()]);
         for (token, fd) in (STOPPED..).zip(fds) {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token))?;
         }
@@ -112,6 +125,7 @@ impl Control {
 /// Tokens of the descriptors that are waited for; the others follow.
 const STOPPED: u64 = 0;
 const QUIT: u64 = 1;
+const CTRL_ALT_DEL: u64 = 2;
 
 /// Waiting for one machine.
 pub(super) struct Watch<'a> {
@@ -136,6 +150,9 @@ impl Watch<'_> {
             let wake = match ready.iter().min() {
                 Some(&STOPPED) => Some(Wake::Stopped),
                 Some(&QUIT) => self.control.quit.read().ok().map(|_| Wake::Quit(None)),
+                Some(&CTRL_ALT_DEL) => {
+                    self.control.ctrl_alt_del.read().ok().map(|_| Wake::CtrlAltDel)
+                }
                 Some(_) => self.control.next_signal(),
                 None => None,
             };
@@ -150,7 +167,7 @@ impl Watch<'_> {
         let timeout = left.map_or(-1, |left| {
             i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX)
         });
-        let mut events = [EpollEvent::default(); 3];
+        let mut events = [EpollEvent::default(); 4];
         // Interrupted by a signal that nothing here obeys: look again.
         let count = self.epoll.wait(timeout, &mut events).unwrap_or(0);
         events.iter().take(count).map(EpollEvent::data).collect()

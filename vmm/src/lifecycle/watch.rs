@@ -28,6 +28,12 @@ pub(super) fn until_stopped(
     loop {
         let cause = match watch.next(closing.map(|(_, end)| end)) {
             Wake::Stopped => return Ok(None),
+            Wake::CtrlAltDel => {
+                if !buttons.ctrl_alt_del() {
+                    log::warn!("the guest does not listen to its keyboard");
+                }
+                continue;
+            }
             Wake::Terminate(signal) if closing.is_none() => {
                 log::info!("{}: pressing the power button", signal.as_str());
                 buttons.power();

@@ -24,6 +24,7 @@ pub struct Machine {
     board: Board,
     cpus: Vcpus,
     buttons: Buttons,
+    reboots: bool,
 }
 
 /// What a person could press on the machine. Clones press the same buttons, from any thread.
@@ -39,9 +40,9 @@ impl Buttons {
         self.power.press_power_button();
     }
 
-    /// Presses Ctrl, Alt and Delete.
-    pub fn ctrl_alt_del(&self) {
-        self.keyboard.ctrl_alt_del();
+    /// Presses Ctrl, Alt and Delete; false if the guest does not listen to its keyboard.
+    pub fn ctrl_alt_del(&self) -> bool {
+        self.keyboard.ctrl_alt_del()
     }
 }
 
@@ -72,7 +73,8 @@ impl Machine {
         let first = boot::load(&ram.memory(), &platform, &payload)?;
         let cpus = vcpus(vm.as_ref(), topology, &first)?;
         let cpus = Vcpus::spawn(cpus, Arc::clone(&board.buses))?;
-        Ok(Self { board, cpus, buttons })
+        let reboots = config.on_reset == config::OnReset::Reboot;
+        Ok(Self { board, cpus, buttons, reboots })
     }
 
     /// The machine's buttons.
@@ -102,10 +104,9 @@ impl Machine {
             io.join().map_err(|_| RunError::Io)?.map_err(RunError::Serve)?;
             Ok::<T, RunError>(watched)
         })?;
-        let stop = self.cpus.stopped();
         // A reboot needs the old machine gone; an end does not wait for a console that blocks.
-        let stop =
-            if stop == Some(Stop::Reset) { self.cpus.join()? } else { self.cpus.detach()? };
+        let again = self.reboots && self.cpus.stopped() == Some(Stop::Reset);
+        let stop = if again { self.cpus.join()? } else { self.cpus.detach()? };
         Ok((stop, watched))
     }
 }

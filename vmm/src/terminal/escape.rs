@@ -15,12 +15,14 @@ const PREFIX: u8 = 1;
 pub enum Escape {
     /// Ctrl-A x: end the run.
     Quit,
+    /// Ctrl-A d: press Ctrl, Alt and Delete.
+    CtrlAltDel,
     /// Ctrl-A h: say what the keys are.
     Help,
 }
 
-/// Takes the keys that are for the VMM out of an input: Ctrl-A x ends the run, Ctrl-A h asks for
-/// help, Ctrl-A Ctrl-A and Ctrl-A a send one Ctrl-A to the guest. Ctrl-A before any other key goes
+/// Takes the keys that are for the VMM out of an input: Ctrl-A x ends the run, Ctrl-A d
+/// presses Ctrl-Alt-Del, Ctrl-A h asks for help, Ctrl-A Ctrl-A and Ctrl-A a send one Ctrl-A to the guest. Ctrl-A before any other key goes
 /// to the guest with it.
 ///
 /// Only a terminal has such keys. From a file or a pipe every byte goes to the guest, so that what
@@ -56,6 +58,7 @@ impl<R, F: FnMut(Escape)> EscapeFilter<R, F> {
         }
         match byte {
             b'x' | b'X' => (self.escape)(Escape::Quit),
+            b'd' | b'D' => (self.escape)(Escape::CtrlAltDel),
             b'h' | b'H' | b'?' => (self.escape)(Escape::Help),
             b'a' | PREFIX => return [Some(PREFIX), None],
             other => return [Some(PREFIX), Some(other)],
@@ -159,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn ctrl_a_x_and_ctrl_a_h_are_for_the_vmm() {
+    fn ctrl_a_with_x_d_or_h_is_for_the_vmm() {
         assert_eq!(
-            type_keys(&[b"a\x01hb", b"\x01x"], 16),
-            (b"ab".into(), vec![Escape::Help, Escape::Quit])
+            type_keys(&[b"a\x01hb", b"\x01d\x01x"], 16),
+            (b"ab".into(), vec![Escape::Help, Escape::CtrlAltDel, Escape::Quit])
         );
     }
 

@@ -50,7 +50,9 @@ fn text(guests: &Path, purlin: &Path, tests: &[(String, PathBuf)]) -> String {
         if name == "linux" {
             let filters = FIRST_HALF.join(" ");
             let skips: String = FIRST_HALF.iter().map(|name| format!(" --skip {name}")).collect();
-            text.push_str(&format!("half 0 {path:?} {filters} &\nhalf 1 {path:?}{skips} &\nwait\n"));
+            text.push_str(&format!(
+                "half 0 {path:?} {filters} &\nhalf 1 {path:?}{skips} &\nwait\n"
+            ));
             text.push_str("for half in 0 1; do [ \"$(cat $out/$half)\" = 0 ] || status=1; done\n");
         } else {
             text.push_str(&format!("{path:?} --test-threads=2 || status=1\n"));

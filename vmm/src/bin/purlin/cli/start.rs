@@ -29,6 +29,9 @@ const PVM_ADVICE: &str = "this host's KVM is KVM-PVM, which runs guest kernels i
     emulator: a stock kernel does not get past its first exception there; boot a kernel that is built \
     for such hosts, or use a host whose CPU has VMX or SVM (purlin doctor tells)";
 
+/// The answer to Ctrl-A h.
+const KEYS: &str = "Ctrl-A x ends the run, Ctrl-A d presses Ctrl-Alt-Del, Ctrl-A a sends Ctrl-A";
+
 /// Runs the machine until it stops.
 pub(super) fn start(config: &Config) -> Outcome {
     // Before any thread, because threads inherit which signals are blocked.
@@ -73,12 +76,12 @@ fn failure(error: lifecycle::LifecycleError) -> Failure {
 /// Standard input and output, with the keys that are for the VMM taken out.
 fn stdio(control: &Control) -> io::Result<Backend> {
     let quit = control.quit_event()?;
+    let ctrl_alt_del = control.ctrl_alt_del_event()?;
+    // A full counter is signalled all the more.
     let escape = move |escape| match escape {
-        Escape::Quit => {
-            // A full counter is signalled all the more.
-            let _ = quit.write(1);
-        }
-        _ => eprintln!("\npurlin: Ctrl-A x ends the run, Ctrl-A a sends Ctrl-A"),
+        Escape::Quit => drop(quit.write(1)),
+        Escape::CtrlAltDel => drop(ctrl_alt_del.write(1)),
+        _ => eprintln!("\npurlin: {KEYS}"),
     };
     let input = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
     Backend::new(io::stdout()).input(EscapeFilter::new(File::from(input), escape))

@@ -56,6 +56,7 @@ Examples:
 
 Keys:
   Ctrl-A x       end the run
+  Ctrl-A d       press Ctrl-Alt-Del
   Ctrl-A h       tell the keys
   Ctrl-A Ctrl-A  send one Ctrl-A to the guest (so does Ctrl-A a)
 All other keys go to the guest as they are typed, Ctrl-C and Ctrl-Z too.
