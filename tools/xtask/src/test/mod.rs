@@ -118,7 +118,7 @@ fn docs(workspace: &Workspace) -> Result<()> {
 }
 
 fn package(workspace: &Workspace) -> Result<()> {
-    let mut arguments = vec!["package", "--allow-dirty", "--workspace", "--no-verify"];
+    let mut arguments = vec!["package", "--allow-dirty", "--workspace"];
     for unpublished in ["xtask", "purlin-tests", "purlin-bench"] {
         arguments.extend(["--exclude", unpublished]);
     }
