@@ -163,8 +163,8 @@ pub const EXIT_5: &[u8] = &[0xb0, 0x05, 0xe6, 0xf4]; // mov al, 5; out 0xf4, al
 
 /// Takes an exception without any handler.
 pub const TRIPLE_FAULT: &[u8] = &[
-    0x0f, 0x01, 0x1d, 0x01, 0, 0, 0,    // lidt [table]
-    0xcc, // int3
+    0x0f, 0x01, 0x1d, 0x04, 0, 0, 0, // lidt [table]
+    0x31, 0xc9, 0xf7, 0xf1, // xor ecx, ecx; div ecx
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // table: empty
 ];
 

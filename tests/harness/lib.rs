@@ -6,22 +6,44 @@
 #![expect(clippy::disallowed_methods, reason = "tests are told by the environment what to test")]
 #![expect(clippy::panic, clippy::expect_used, clippy::print_stderr, reason = "test code")]
 
+pub mod guest;
+mod pty;
 mod purlin;
 
-use std::{env, fs::File, path::PathBuf};
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
-pub use purlin::{Exit, Purlin};
+pub use guest::Guest;
+pub use pty::{Pty, child_of};
+pub use purlin::{Exit, Purlin, send};
 
 /// The binary under test: `PURLIN_BIN`, or the one that cargo built beside the tests.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("PURLIN_BIN") {
         return path.into();
     }
-    let test = env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("test binaries are in PROFILE/deps");
-    let binary = profile.join("purlin");
+    let binary = profile().join("purlin");
     assert!(binary.exists(), "{} is not built: cargo build --bin purlin", binary.display());
     binary
+}
+
+/// The example `name` of the VMM: beside the binary under test, or beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let beside_binary = binary().parent().map(Path::to_owned).unwrap_or_default();
+    let places = [beside_binary, profile()].map(|profile| profile.join("examples").join(name));
+    let built = places.iter().find(|path| path.exists());
+    let missing = || panic!("neither {places:?} is built: cargo build --example {name}");
+    built.unwrap_or_else(missing).clone()
+}
+
+/// Where cargo put what it built with the tests.
+fn profile() -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    test.ancestors().nth(2).expect("test binaries are in PROFILE/deps").to_owned()
 }
 
 /// Whether /dev/kvm can be used. If not, the skipped test says so, and fails where `REQUIRE_KVM` is
@@ -48,9 +70,14 @@ pub fn linux(test: &str) -> Option<PathBuf> {
     has_kvm(test).then(|| directory.into())
 }
 
+/// Says that `test` is skipped, which this machine cannot run.
+pub fn skipped(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}
+
 fn skip(test: &str, variable: &str, why: &str) -> bool {
     assert!(env::var_os(variable).is_none(), "{test} cannot run, and {variable} is set: {why}");
-    eprintln!("SKIPPED {test}: {why}");
+    skipped(test, why);
     false
 }
 
@@ -59,9 +86,11 @@ fn skip(test: &str, variable: &str, why: &str) -> bool {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A fresh empty directory. `name` is the test's.
+    /// A fresh empty directory. `name` says what for.
     pub fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("purlin-test-{name}-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = env::temp_dir().join(format!("purlin-test-{name}-{process}-{number}"));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the temporary directory is writable");
         Self(path)

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -14,6 +14,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+use crate::Pty;
 
 /// A `purlin` process. Killed when dropped.
 #[derive(Debug)]
@@ -42,10 +44,24 @@ impl Purlin {
 
     /// Starts `command` with pipes for its standard streams.
     pub fn spawn(command: &mut Command) -> Self {
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = pipes.spawn().expect("the binary starts");
-        let output = Stream::new(child.stdout.take().expect("stdout is piped"));
-        let errors = Stream::new(child.stderr.take().expect("stderr is piped"));
+        Self::attach(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Starts `command` with its standard streams on `pty`.
+    pub fn spawn_on(command: &mut Command, pty: &Pty) -> Self {
+        command.stdin(pty.stdio()).stdout(pty.stdio()).stderr(pty.stdio());
+        let mut purlin = Self::attach(command);
+        // The command must not keep the other end open.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        purlin.output = Stream::new(pty.screen());
+        purlin
+    }
+
+    /// Starts `command` as it is, and reads those of its output streams that are pipes.
+    pub fn attach(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
+        let output = child.stdout.take().map_or_else(|| Stream::new(io::empty()), Stream::new);
+        let errors = child.stderr.take().map_or_else(|| Stream::new(io::empty()), Stream::new);
         Self { child, output, errors }
     }
 
@@ -60,9 +76,21 @@ impl Purlin {
     /// It does not within `limit`, or the process ends without.
     pub fn expect(&mut self, text: &str, limit: Duration) {
         if !self.output.wait_until(|seen| seen.contains(text), limit) {
+            self.errors.drain();
             let (output, errors) = (self.output.text(), self.errors.text());
-            panic!("no {text:?} within {limit:?}\noutput: {output}\nerrors: {errors}");
+            panic!("no {text:?} within {limit:?}\noutput: {output:.4000}\nerrors: {errors:.4000}");
         }
+    }
+
+    /// Waits until standard error holds `text`; all that it holds by then.
+    ///
+    /// # Panics
+    /// It does not within `limit`, or the process ends without.
+    pub fn expect_error(&mut self, text: &str, limit: Duration) -> String {
+        if !self.errors.wait_until(|seen| seen.contains(text), limit) {
+            panic!("no error {text:?} within {limit:?}: {}", self.errors.text());
+        }
+        self.errors.text()
     }
 
     /// Waits until standard output holds `text` somewhere after the first `before`.
@@ -90,8 +118,7 @@ impl Purlin {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("process ids fit");
-        kill(Pid::from_raw(id), signal).expect("the process is there");
+        send(self.child.id(), signal);
     }
 
     /// Waits for the end.
@@ -106,7 +133,9 @@ impl Purlin {
             }
             if Instant::now() > end {
                 let (output, errors) = (self.output.text(), self.errors.text());
-                panic!("still running after {limit:?}\noutput: {output}\nerrors: {errors}");
+                panic!(
+                    "still running after {limit:?}\noutput: {output:.4000}\nerrors: {errors:.4000}"
+                );
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -115,6 +144,12 @@ impl Purlin {
         self.errors.drain();
         Exit { status, output: self.output.text(), errors: self.errors.text() }
     }
+}
+
+/// Sends `signal` to the process `id`.
+pub fn send(id: u32, signal: Signal) {
+    let id = i32::try_from(id).expect("process ids fit");
+    kill(Pid::from_raw(id), signal).expect("the process is there");
 }
 
 impl Drop for Purlin {

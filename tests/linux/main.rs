@@ -59,6 +59,11 @@ impl Guest {
     }
 
     fn start(self) -> Purlin {
+        Purlin::start(self.command_line())
+    }
+
+    /// The arguments of the binary.
+    fn command_line(self) -> Vec<OsString> {
         let kernel = self.directory.join(self.flavour).join(self.image);
         let initrd = kernel.with_file_name("test.cpio");
         assert!(kernel.exists(), "{} is not there", kernel.display());
@@ -66,7 +71,7 @@ impl Guest {
         arguments.extend(["--initrd".into(), initrd.into()]);
         arguments.extend(["--cmdline".into(), self.cmdline.into()]);
         arguments.extend(self.arguments);
-        Purlin::start(arguments)
+        arguments
     }
 
     fn run(self) -> Exit {

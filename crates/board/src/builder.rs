@@ -78,7 +78,8 @@ impl BoardBuilder {
     /// Attaches `device` under `name`, which messages use and under which its state is saved.
     ///
     /// # Errors
-    /// The name is taken, or the device does not get what it needs.
+    /// The name is taken, or the device does not get what it needs. What it had claimed before stays
+    /// with its name: give up the builder.
     pub fn attach<A: Attach>(&mut self, name: &str, device: A) -> Result<A::Handle, BoardError> {
         let failed = |source| BoardError::Attach { name: name.to_owned(), source };
         if !self.names.insert(name.to_owned()) {

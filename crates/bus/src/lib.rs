@@ -10,6 +10,7 @@ pub use device::{AccessError, Action, BusDevice, MutBusDevice};
 pub use irq::IrqLine;
 pub use range::{Mmio, Pio, Range, RangeError, Space};
 pub use table::{Bus, BusBuilder, Conflict, Conflicts, Unclaimed};
+pub use vmm_sys_util::eventfd::EventFd;
 
 /// The two buses of a machine: the port space and the memory space.
 #[derive(Debug, Default)]

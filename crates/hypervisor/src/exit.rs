@@ -60,3 +60,17 @@ pub enum Exit<'a> {
     /// Nothing is half done. The only exit after which state may be saved.
     Interrupted,
 }
+
+impl Exit<'_> {
+    /// Whether the guest waits for the VMM in the middle of an instruction, which only the next
+    /// [`run`](crate::Vcpu::run) completes.
+    pub(crate) fn is_access(&self) -> bool {
+        matches!(
+            self,
+            Self::PioIn { .. }
+                | Self::PioOut { .. }
+                | Self::MmioRead { .. }
+                | Self::MmioWrite { .. }
+        )
+    }
+}

@@ -22,3 +22,4 @@ pub use vm::{
     CreateError, DirtyLog, Hypervisor, LogError, MapError, Msi, MsiMessage, SlotId, Vm, VmConfig,
     WireError,
 };
+pub use vmm_sys_util::eventfd::EventFd;

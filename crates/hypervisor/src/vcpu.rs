@@ -21,16 +21,17 @@ pub trait Vcpu: Send {
     /// The host refuses the state.
     fn start(&mut self, how: &CpuStart, cpuid: &CpuidPolicy) -> Result<(), StateError>;
 
-    /// The whole state. Complete only after [`Exit::Interrupted`], or before the first run.
+    /// The whole state. Not between a port or memory access and the run that completes it, which a
+    /// kick makes return [`Exit::Interrupted`].
     ///
     /// # Errors
-    /// The host does not give a register class.
+    /// An access is not complete, or the host does not give a register class.
     fn save(&mut self) -> Result<VcpuState, StateError>;
 
     /// The inverse of [`save`](Self::save), in the order that the host needs.
     ///
     /// # Errors
-    /// The state is malformed, or the host refuses a register class; the vCPU is then unusable.
+    /// An access is not complete (nothing is changed then), the state is malformed, or the host refuses a register class; the vCPU is then unusable.
     fn restore(&mut self, state: &VcpuState) -> Result<(), StateError>;
 
     /// What makes [`run`](Self::run) return [`Exit::Interrupted`].
@@ -126,6 +127,12 @@ pub enum StateError {
         found: usize,
         /// How many there should be.
         expected: usize,
+    },
+    /// The last exit was a port or memory access, which only the next run completes.
+    #[error("vCPU {index} has an access under way; kick it and run it to Exit::Interrupted first")]
+    Incomplete {
+        /// The vCPU.
+        index: u32,
     },
     /// A value cannot be.
     #[error("saved {what} cannot be restored: {why}")]

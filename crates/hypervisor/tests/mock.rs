@@ -44,7 +44,7 @@ fn a_kick_does_not_overtake_the_commit() {
 fn state_is_refused_while_an_answer_is_uncommitted() {
     let mut script = Script::new([Played::pio_in(0x60, 1), Played::Interrupted]);
     read(&mut script, 7);
-    assert!(matches!(script.save(), Err(StateError::Invalid { .. })));
+    assert!(matches!(script.save(), Err(StateError::Incomplete { index: 0 })));
     script.run().unwrap();
     assert!(script.save().is_ok());
 }

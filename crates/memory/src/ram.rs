@@ -1,12 +1,12 @@
 //! Guest RAM, made and owned.
 
+mod mapping;
+
 use std::{fs::File, io, sync::Arc};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    bitmap::{AtomicBitmap, NewBitmap},
-    mmap::{MmapRegionBuilder, MmapRegionError},
+    Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, mmap::MmapRegionError,
 };
 
 use crate::{Backing, GuestMemory, Pages, RamConfig, Region, advice};
@@ -109,7 +109,7 @@ impl Ram {
         let mut offset = 0;
         for &(start, len) in ranges {
             let file = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
-            regions.push(Arc::new(map(start, len, file, &config)?));
+            regions.push(Arc::new(mapping::map(start, len, file, &config)?));
             offset += len as u64;
         }
         let memory =
@@ -134,7 +134,18 @@ impl Ram {
         self.regions().map(|region| region.len()).sum()
     }
 
+    /// The boot tables of a PC are in the first pages, and little else is below 2 MiB: a page that is
+    /// there before huge ones are asked for keeps the host from clearing all of it at the first touch.
+    fn start_small(&self) {
+        // RAM that does not start at 0 is no PC's.
+        let _ = self.memory.read_obj::<u8>(GuestAddress(0));
+    }
+
     fn advise(&self, config: &RamConfig) -> Result<(), RamError> {
+        let transparent = matches!(config.pages, Pages::Default | Pages::Transparent);
+        if transparent && !config.prefault {
+            self.start_small();
+        }
         for region in &self.regions {
             let refused = |what| {
                 let (start, len) = (region.start_addr().0, region.len());
@@ -207,41 +218,6 @@ fn memfd(pages: Pages) -> io::Result<File> {
         Pages::Huge1G => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_1GB,
     };
     Ok(memfd_create(c"guest-ram", MFdFlags::MFD_CLOEXEC | huge)?.into())
-}
-
-fn map(
-    start: GuestAddress,
-    len: usize,
-    file: Option<FileOffset>,
-    config: &RamConfig,
-) -> Result<Region, RamError> {
-    let failed = |source| RamError::Map { start: start.0, len, source };
-    let sharing = match config.backing {
-        Backing::Anonymous => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        Backing::CopyOnWrite(_) => libc::MAP_PRIVATE,
-        Backing::Memfd | Backing::Shared(_) => libc::MAP_SHARED,
-    };
-    let builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-        .with_mmap_flags(sharing | page_flags(config));
-    let builder = match file {
-        Some(file) => builder.with_file_offset(file),
-        None => builder,
-    };
-    let mapping = builder.build().map_err(failed)?;
-    GuestRegionMmap::new(mapping, start).ok_or(RamError::Overflow { start: start.0, len })
-}
-
-/// Anonymous mappings name their huge pages themselves; a memfd has them already. Ordinary memory is
-/// overcommitted, as every guest expects; huge pages are reserved, because a guest that faults on a
-/// missing one would die.
-fn page_flags(config: &RamConfig) -> libc::c_int {
-    match (&config.backing, config.pages) {
-        (_, Pages::Default | Pages::Small | Pages::Transparent) => libc::MAP_NORESERVE,
-        (Backing::Anonymous, Pages::Huge2M) => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
-        (Backing::Anonymous, Pages::Huge1G) => libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
-        (_, Pages::Huge2M | Pages::Huge1G) => 0,
-    }
 }
 
 #[cfg(test)]

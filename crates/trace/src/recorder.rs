@@ -20,7 +20,7 @@ thread_local! {
     static RING: RefCell<Option<Arc<Ring>>> = const { RefCell::new(None) };
 }
 
-/// What one thread recorded.
+/// What one thread recorded, or several of one name, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track {
     /// The thread's name.
@@ -81,11 +81,21 @@ fn push(kind: Kind, value: u64, since: Instant) {
     RING.with_borrow_mut(|ring| ring.get_or_insert_with(register).push(&event));
 }
 
+/// The calling thread's ring: that of a thread of the same name that has ended, or a new one. So a
+/// guest that reboots for ever, on new threads each time, does not pile up rings.
 fn register() -> Arc<Ring> {
-    let ring = Arc::new(Ring::new(CAPACITY.load(Ordering::Relaxed)));
+    let capacity = CAPACITY.load(Ordering::Relaxed).max(1);
     let thread = std::thread::current();
-    let name = thread.name().unwrap_or("unnamed").to_owned();
-    RINGS.lock().unwrap_or_else(PoisonError::into_inner).push((name, Arc::clone(&ring)));
+    let name = thread.name().unwrap_or("unnamed");
+    let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    for (owner, ring) in rings.iter_mut() {
+        // Nobody else holds it: its thread has ended, and all that it wrote is seen.
+        if owner == name && Arc::get_mut(ring).is_some_and(|ring| ring.capacity() == capacity) {
+            return Arc::clone(ring);
+        }
+    }
+    let ring = Arc::new(Ring::new(capacity));
+    rings.push((name.to_owned(), Arc::clone(&ring)));
     ring
 }
 
@@ -113,13 +123,14 @@ mod tests {
         enable(16);
         let work = || record(Kind::Device, 2, mark());
         std::thread::Builder::new().name("io0".to_owned()).spawn(work).unwrap().join().unwrap();
+        std::thread::Builder::new().name("io0".to_owned()).spawn(work).unwrap().join().unwrap();
         disable();
         record(Kind::Device, 3, mark());
 
         let tracks = take();
         let io0: Vec<&Track> = tracks.iter().filter(|track| track.thread == "io0").collect();
         let values: Vec<u64> = tracks.iter().flat_map(|t| &t.events).map(|e| e.value).collect();
-        assert_eq!((io0.len(), values), (1, vec![2]));
+        assert_eq!((io0.len(), values), (1, vec![2, 2]));
         assert!(take().is_empty(), "the ring of an ended thread is given up");
     }
 }

@@ -27,6 +27,11 @@ impl Ring {
         Self { slots, written: AtomicU64::new(0), taken: AtomicU64::new(0) }
     }
 
+    /// How many events it holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     fn slot(&self, number: u64) -> Option<&Slot> {
         let len = u64::try_from(self.slots.len()).ok()?;
         self.slots.get(usize::try_from(number % len).ok()?)

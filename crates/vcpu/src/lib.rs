@@ -7,3 +7,4 @@ mod vcpus;
 
 pub use step::{Step, Stop, step};
 pub use vcpus::{Paused, SpawnError, Vcpus, VcpusError};
+pub use vmm_sys_util::eventfd::EventFd;

@@ -1,6 +1,9 @@
 //! The thread of one vCPU: parked at its inbox, or running until something interrupts it.
 
-use std::sync::{Arc, OnceLock, mpsc};
+use std::{
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+};
 
 use bus::Buses;
 use hypervisor::{RunError, StateError, Vcpu, VcpuState};
@@ -11,7 +14,7 @@ use crate::{Step, Stop, step};
 /// What a vCPU's thread can be told. A question carries its own reply channel, so that answers
 /// cannot be mismatched.
 pub(crate) enum Command {
-    /// Run the guest.
+    /// Run the guest, unless the machine has stopped.
     Resume,
     /// Park, and say so.
     Pause(mpsc::Sender<()>),
@@ -23,20 +26,44 @@ pub(crate) enum Command {
     Finish,
 }
 
+/// Why a machine did not come to an end of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The host could not run a vCPU.
+    Run(Arc<RunError>),
+    /// The thread of this vCPU panicked.
+    Gone(usize),
+}
+
 /// How the machine ended: the first vCPU, or the VMM, decides.
 pub(crate) struct Outcome {
     /// Set once.
-    pub(crate) stop: OnceLock<Result<Stop, Arc<RunError>>>,
+    pub(crate) stop: OnceLock<Result<Stop, Failure>>,
     /// Signalled when `stop` is set, for event loops.
     pub(crate) event: EventFd,
 }
 
 impl Outcome {
-    pub(crate) fn set(&self, stop: Result<Stop, Arc<RunError>>) {
+    pub(crate) fn set(&self, stop: Result<Stop, Failure>) {
         if self.stop.set(stop).is_ok()
             && let Err(error) = self.event.write(1)
         {
             log::error!("the end of the machine cannot be signalled: {error}");
+        }
+    }
+}
+
+/// Ends the machine if the thread of a vCPU panics, in a device for example: its other threads, and
+/// whoever waits for its end, would never learn of it.
+pub(crate) struct Alive<'a> {
+    pub(crate) index: usize,
+    pub(crate) outcome: &'a Outcome,
+}
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.outcome.set(Err(Failure::Gone(self.index)));
         }
     }
 }
@@ -50,16 +77,16 @@ pub(crate) fn serve(
 ) {
     let mut running = false;
     while take_commands(vcpu.as_mut(), inbox, &mut running) {
+        // What stopped the machine stays its last: a resume, or a pause that is over, must not take
+        // the guest past it.
+        if outcome.stop.get().is_some() {
+            running = false;
+            continue;
+        }
         match run(vcpu.as_mut(), buses) {
             Ok(None) => {}
-            Ok(Some(stop)) => {
-                outcome.set(Ok(stop));
-                running = false;
-            }
-            Err(error) => {
-                outcome.set(Err(Arc::new(error)));
-                running = false;
-            }
+            Ok(Some(stop)) => outcome.set(Ok(stop)),
+            Err(error) => outcome.set(Err(Failure::Run(Arc::new(error)))),
         }
     }
 }

@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::{
     Stop,
-    thread::{Command, Outcome, serve},
+    thread::{Alive, Command, Failure, Outcome, serve},
 };
 
 /// The vCPUs of one machine, each on a thread named `vcpu0`, `vcpu1`, ...
@@ -60,7 +60,7 @@ pub enum SpawnError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VcpusError {
-    /// A thread ended by itself.
+    /// A thread panicked, in a device for example.
     #[error("the thread of vCPU {index} is gone")]
     Gone {
         /// The vCPU.
@@ -87,6 +87,15 @@ pub enum VcpusError {
     },
 }
 
+impl From<Failure> for VcpusError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Run(error) => Self::Run(error),
+            Failure::Gone(index) => Self::Gone { index },
+        }
+    }
+}
+
 impl Vcpus {
     /// Gives each vCPU a thread, parked. `vcpus` are in the order of their indices.
     ///
@@ -102,14 +111,17 @@ impl Vcpus {
             let (buses, outcome) = (Arc::clone(&buses), Arc::clone(&all.outcome));
             let handle = thread::Builder::new()
                 .name(format!("vcpu{index}"))
-                .spawn(move || serve(vcpu, &buses, &commands, &outcome))
+                .spawn(move || {
+                    let _alive = Alive { index, outcome: &outcome };
+                    serve(vcpu, &buses, &commands, &outcome);
+                })
                 .map_err(|source| SpawnError::Thread { index, source })?;
             all.threads.push(VcpuThread { inbox, kicker, handle: Some(handle) });
         }
         Ok(all)
     }
 
-    /// Lets the guest run. Waits while somebody holds a [`Paused`].
+    /// Lets the guest run, unless the machine has stopped. Waits while somebody holds a [`Paused`].
     pub fn resume(&self) {
         let mut running = self.running();
         self.tell_all_to_run();
@@ -150,11 +162,11 @@ impl Vcpus {
     /// Waits until the machine stops, ends the threads, and says why it stopped.
     ///
     /// # Errors
-    /// The host could not run a vCPU.
+    /// The host could not run a vCPU, or the thread of one panicked.
     pub fn join(mut self) -> Result<Stop, VcpusError> {
         let stop = self.outcome.stop.wait().clone();
         self.finish();
-        stop.map_err(VcpusError::Run)
+        stop.map_err(VcpusError::from)
     }
 
     /// As [`join`](Self::join), but only tells the threads to end: for a process that is about to
@@ -162,12 +174,12 @@ impl Vcpus {
     /// nobody reads).
     ///
     /// # Errors
-    /// The host could not run a vCPU.
+    /// The host could not run a vCPU, or the thread of one panicked.
     pub fn detach(mut self) -> Result<Stop, VcpusError> {
         let stop = self.outcome.stop.wait().clone();
         self.tell_all_to_finish();
         self.threads.clear();
-        stop.map_err(VcpusError::Run)
+        stop.map_err(VcpusError::from)
     }
 
     fn running(&self) -> MutexGuard<'_, bool> {

@@ -238,6 +238,37 @@ fn the_first_stop_counts_and_is_signalled() {
     assert_eq!(stop_event.read().unwrap(), 1);
 }
 
+/// A pause that crosses the end of the machine must not bring it back to life.
+#[test]
+fn a_stopped_machine_is_not_resumed() {
+    let (buses, recorder) = buses(Recorder::default());
+    let script = Script::new([Played::Reset, Played::pio_out(0x100, &[1])]);
+    let cpus = Vcpus::spawn(vcpus(vec![script]), buses).unwrap();
+    cpus.resume();
+    while cpus.stopped().is_none() {
+        thread::yield_now();
+    }
+    drop(cpus.pause().unwrap());
+    cpus.resume();
+    // Answered after whatever the thread did with the two calls above.
+    drop(cpus.pause().unwrap());
+    assert_eq!(cpus.join().unwrap(), Stop::Reset);
+    assert!(recorder.lock().unwrap().seen.is_empty());
+}
+
+/// Without an abort on panic, nobody would learn of the end of the thread.
+#[test]
+fn a_vcpu_whose_thread_panics_ends_the_machine() {
+    let (reached, at_device) = mpsc::channel();
+    drop(at_device); // so that the device panics
+    let gate = Some((reached, mpsc::channel().1));
+    let (buses, _) = buses(Recorder { gate, ..Recorder::default() });
+    let scripts = vec![Script::endless([Played::Wait]), Script::new([Played::pio_in(0x100, 1)])];
+    let cpus = Vcpus::spawn(vcpus(scripts), buses).unwrap();
+    cpus.resume();
+    assert!(matches!(cpus.join(), Err(VcpusError::Gone { index: 1 })));
+}
+
 #[test]
 fn threads_are_named_after_their_vcpus() {
     let (reached, at_device) = mpsc::channel();

@@ -19,7 +19,8 @@ impl Config {
         }
         self.memory.check()?;
         self.cpus.topology()?;
-        self.check_targets()
+        self.check_targets()?;
+        self.check_files()
     }
 
     /// Whether a host with `bytes` of RAM in all can give what is asked for. RAM in a file counts
@@ -44,6 +45,25 @@ impl Config {
             if let Some((first, _)) = all().take(index).find(shared) {
                 return Err(ConfigError::Shared { first, second, target: target.to_string() });
             }
+        }
+        Ok(())
+    }
+
+    /// No file that is made anew is also something else: opening the one would empty the other.
+    fn check_files(&self) -> Result<(), ConfigError> {
+        let ports = self.serial.ports();
+        let ports = ports.iter().copied().chain([("debug-console", &self.debug_console)]);
+        let mut written: Vec<(&'static str, &Path)> =
+            ports.filter_map(|(name, target)| Some((name, target.path()?))).collect();
+        written.extend(self.memory.backing.path().map(|path| ("memory", path)));
+        written.extend(self.trace.as_deref().map(|path| ("trace", path)));
+        let mut others = vec![("kernel", self.kernel.as_path())];
+        others.extend(self.initrd.as_deref().map(|path| ("initrd", path)));
+        for (second, path) in written {
+            if let Some((first, _)) = others.iter().find(|(_, other)| same(path, other)) {
+                return Err(ConfigError::Overwritten { first, second, path: path.to_owned() });
+            }
+            others.push((second, path));
         }
         Ok(())
     }
@@ -148,6 +168,24 @@ mod tests {
         let config = Config { debug_console: Target::Stdio, ..with_serial("stdio") };
         assert!(refusal(&config).starts_with("com1 and debug-console are both on stdio"));
         let config = Config { debug_console: Target::Stdio, ..with_serial("none") };
+        assert!(config.check().is_ok());
+    }
+
+    #[test]
+    fn a_file_that_would_be_emptied_is_nothing_else() {
+        let lost =
+            "kernel and com1 are both the file vmlinuz; give com1 another, because it is made anew";
+        assert_eq!(refusal(&with_serial("file:vmlinuz")), lost);
+        let config =
+            Config { initrd: Some("initrd".into()), ..with_memory("64M,backing=file:initrd") };
+        assert!(refusal(&config).starts_with("initrd and memory are both the file initrd"));
+        let config = Config { trace: Some("./log".into()), ..with_serial("none,com4=append:log") };
+        assert!(refusal(&config).starts_with("com4 and trace are both the file ./log"));
+    }
+
+    #[test]
+    fn kernel_and_initrd_may_be_one_file() {
+        let config = Config { initrd: Some("vmlinuz".into()), ..with_memory("64M") };
         assert!(config.check().is_ok());
     }
 

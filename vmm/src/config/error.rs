@@ -92,6 +92,19 @@ pub enum ConfigError {
         /// What they share.
         target: String,
     },
+    /// A file that is made anew is something else too.
+    #[error(
+        "{first} and {second} are both the file {}; give {second} another, because it is made anew",
+        path.display()
+    )]
+    Overwritten {
+        /// What would be lost.
+        first: &'static str,
+        /// What is made anew.
+        second: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl ConfigError {

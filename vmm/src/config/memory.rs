@@ -1,6 +1,9 @@
 //! Guest RAM.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -48,11 +51,18 @@ pub enum Backing {
     Private,
     /// `shared`: a memfd that other processes can be given.
     Shared,
-    /// `file:PATH`: a file, made or grown if need be, shared with whoever maps it.
+    /// `file:PATH`: a file, made anew at each boot, shared with whoever maps it.
     File(PathBuf),
 }
 
 impl Backing {
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::File(path) => Some(path),

@@ -1,6 +1,9 @@
 //! The serial ports.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -66,7 +69,7 @@ pub enum Target {
 
 impl Target {
     /// The path that the target is at, if it has one.
-    pub fn path(&self) -> Option<&PathBuf> {
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File { path, .. } | Self::Unix(path) => Some(path),
             _ => None,

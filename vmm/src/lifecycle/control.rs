@@ -20,7 +20,7 @@ use vmm_sys_util::{
 pub type Suspension = Box<dyn Fn(bool) + Send>;
 
 /// The signals and events that a run obeys. Make it before any thread: it blocks the signals in this
-/// thread and in those that this thread starts.
+/// thread and in those that this thread starts; they stay blocked when it is dropped.
 pub struct Control {
     signals: SignalFd,
     quit: EventFd,

@@ -27,7 +27,7 @@ use crate::{
 pub struct Ending {
     /// Why the guest stopped.
     pub stop: Stop,
-    /// Who asked for it, where it was [`Stop::Requested`].
+    /// Who asked for an end, if not the guest: always there with [`Stop::Requested`].
     pub cause: Option<Cause>,
 }
 

@@ -17,7 +17,8 @@ pub enum Cause {
     Signal(Signal),
 }
 
-/// Obeys `control` until the machine has stopped. Returns who stopped it, if not the guest.
+/// Obeys `control` until the machine has stopped. Returns who asked for the end, if not the guest: a
+/// guest that answers the power button with a reset must not boot again.
 pub(super) fn until_stopped(
     cpus: &Vcpus,
     buttons: &Buttons,
@@ -27,7 +28,7 @@ pub(super) fn until_stopped(
     let mut closing: Option<(Signal, Instant)> = None;
     loop {
         let cause = match watch.next(closing.map(|(_, end)| end)) {
-            Wake::Stopped => return Ok(None),
+            Wake::Stopped => return Ok(closing.map(|(signal, _)| Cause::Signal(signal))),
             Wake::CtrlAltDel => {
                 if !buttons.ctrl_alt_del() {
                     log::warn!("the guest does not listen to its keyboard");

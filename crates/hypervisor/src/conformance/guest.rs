@@ -24,7 +24,9 @@ pub use interrupts::{
     a_halted_vcpu_wakes_by_its_interrupt, a_message_interrupts, doorbells_ring_without_an_exit,
 };
 pub use pages::{the_dirty_log_names_written_pages, writes_to_read_only_memory_are_exits};
-pub use resume::a_port_read_under_way_goes_on_in_another_machine;
+pub use resume::{
+    a_port_read_under_way_goes_on_in_another_machine, an_access_under_way_is_not_saved,
+};
 
 /// Everything that needs guest code.
 pub fn all(hypervisor: &dyn Hypervisor) {
@@ -40,6 +42,7 @@ pub fn all(hypervisor: &dyn Hypervisor) {
     doorbells_ring_without_an_exit(hypervisor);
     writes_to_read_only_memory_are_exits(hypervisor);
     the_dirty_log_names_written_pages(hypervisor);
+    an_access_under_way_is_not_saved(hypervisor);
     a_port_read_under_way_goes_on_in_another_machine(hypervisor);
 }
 

@@ -60,9 +60,6 @@ capabilities! {
     optional KVM_CAP_XSAVE2 "saves vector registers beyond 4096 bytes (AMX)"
     optional KVM_CAP_SET_GUEST_DEBUG "debugs guests by breakpoints and single steps"
     optional KVM_CAP_KVMCLOCK_CTRL "tells guests that they were paused"
-    optional KVM_CAP_X2APIC_API "gives guests more than 255 processors"
-    optional KVM_CAP_DIRTY_LOG_RING "finds written pages without scanning"
-    optional KVM_CAP_ASYNC_PF_INT "lets guests work on while a page is brought in"
 }
 
 impl Capability {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arch::{IDENTITY_MAP, IoAddr, TSS_BASE};
-use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
 use memory::Region;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -135,7 +135,7 @@ impl Vm for Machine {
     }
 
     fn msi(&self) -> Option<&dyn Msi> {
-        Some(self)
+        self.fd.check_extension(Cap::SignalMsi).then_some(self)
     }
 }
 

@@ -30,9 +30,7 @@ pub(super) fn read(vcpu: &VcpuFd, list: &[u32]) -> Result<Vec<(u32, u64)>, State
         let read =
             vcpu.get_msrs(&mut msrs).map_err(|error| class::unreadable("MSRs", os(error)))?;
         found.extend(msrs.as_slice().iter().take(read).map(|entry| (entry.index, entry.data)));
-        // KVM stops at the first that fails; go on behind it.
-        let failed = usize::from(read < chunk.len());
-        rest = rest.get(read + failed..).unwrap_or_default();
+        rest = behind(rest, chunk.len(), read);
     }
     Ok(found)
 }
@@ -55,7 +53,7 @@ pub(super) fn write(vcpu: &VcpuFd, saved: &[(u32, u64)], pass: Pass) -> Result<(
         if let Some(&(index, value)) = chunk.get(written) {
             check(vcpu, index, value)?;
         }
-        rest = rest.get(written + 1..).unwrap_or_default();
+        rest = behind(rest, chunk.len(), written);
     }
     Ok(())
 }
@@ -78,8 +76,27 @@ fn check(vcpu: &VcpuFd, index: u32, value: u64) -> Result<(), StateError> {
     }
 }
 
+/// What is left of `rest` when `done` of its first `tried` are: KVM stops at one that fails, and we go
+/// on behind it.
+fn behind<T>(rest: &[T], tried: usize, done: usize) -> &[T] {
+    let failed = usize::from(done < tried);
+    rest.get(done + failed..).unwrap_or_default()
+}
+
 fn table(entries: impl Iterator<Item = (u32, u64)>) -> Result<Msrs, StateError> {
     let entry = |(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() };
     let entries: Vec<kvm_msr_entry> = entries.map(entry).collect();
     Msrs::from_entries(&entries).map_err(|_| StateError::Unsupported("so long a list of MSRs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_failed_is_skipped() {
+        assert_eq!(behind(&[1, 2, 3, 4], 2, 1), [3, 4]);
+        assert_eq!(behind(&[1, 2, 3, 4], 2, 2), [3, 4]);
+        assert_eq!(behind(&[1, 2], 2, 1), [0; 0]);
+    }
 }

@@ -19,6 +19,8 @@ pub(super) struct KvmVcpu {
     kick: Kick,
     /// A kick was taken and `Interrupted` is still owed for it.
     kicked: bool,
+    /// The last exit was an access, which the next `KVM_RUN` completes.
+    accessing: bool,
     pub(super) index: u32,
     pub(super) machine: Arc<Machine>,
 }
@@ -43,7 +45,20 @@ impl KvmVcpu {
         if let Some(khz) = machine.config.tsc_khz {
             fd.set_tsc_khz(khz).map_err(failed("set the time stamp counter's frequency"))?;
         }
-        Ok(Self { fd, page, kick: Kick::default(), kicked: false, index, machine })
+        Ok(Self {
+            fd,
+            page,
+            kick: Kick::default(),
+            kicked: false,
+            accessing: false,
+            index,
+            machine,
+        })
+    }
+
+    /// Fails while registers are not what they will be: KVM changes them when it completes an access.
+    fn complete(&self) -> Result<(), StateError> {
+        if self.accessing { Err(StateError::Incomplete { index: self.index }) } else { Ok(()) }
     }
 
     /// Enters the guest until there is something to say.
@@ -88,24 +103,32 @@ impl Vcpu for KvmVcpu {
         if !self.kick.bind(&self.fd).map_err(failed)? {
             return Err(RunError::Thread { index });
         }
-        if let Entered::Interrupted = self.enter().map_err(failed)? {
+        let entered = self.enter().map_err(failed)?;
+        self.accessing = false;
+        if let Entered::Interrupted = entered {
             return Ok(Exit::Interrupted);
         }
         match exit::decode(self.page.bytes_mut()) {
-            Ok(exit) => Ok(exit),
+            Ok(exit) => {
+                self.accessing = exit.is_access();
+                Ok(exit)
+            }
             Err(reason) => Ok(fault::exit(&self.fd, &self.machine, reason)),
         }
     }
 
     fn start(&mut self, how: &CpuStart, cpuid: &CpuidPolicy) -> Result<(), StateError> {
+        self.complete()?;
         super::start::start(self, how, cpuid)
     }
 
     fn save(&mut self) -> Result<VcpuState, StateError> {
+        self.complete()?;
         super::state::save(self)
     }
 
     fn restore(&mut self, state: &VcpuState) -> Result<(), StateError> {
+        self.complete()?;
         super::state::restore(self, state)
     }
 

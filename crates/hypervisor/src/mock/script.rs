@@ -21,8 +21,8 @@ const CLASS: &str = "SCRIPT";
 /// powers off.
 ///
 /// It keeps the promises of real vCPUs: an answer counts only when the next [`run`](Vcpu::run)
-/// commits it, a kick never overtakes that, and a second thread may not run it. It is stricter in one
-/// point: [`save`](Vcpu::save) while an answer is uncommitted is an error. `run` does not allocate.
+/// commits it, a kick never overtakes that, it is not saved before, and a second thread may not run
+/// it. `run` does not allocate.
 #[derive(Debug)]
 pub struct Script {
     index: u32,
@@ -31,6 +31,8 @@ pub struct Script {
     endless: bool,
     /// The step whose answer the next run commits.
     reading: Option<usize>,
+    /// The last exit was an access, which the next run completes.
+    accessing: bool,
     answers: Answers,
     kick: Arc<Kick>,
     bound: Option<ThreadId>,
@@ -77,6 +79,7 @@ impl Script {
             next: 0,
             endless: false,
             reading: None,
+            accessing: false,
             answers,
             kick: Arc::default(),
             bound: None,
@@ -95,6 +98,10 @@ impl Script {
 
     pub(super) fn numbered(self, index: u32) -> Self {
         Self { index, ..self }
+    }
+
+    fn complete(&self) -> Result<(), StateError> {
+        if self.accessing { Err(StateError::Incomplete { index: self.index }) } else { Ok(()) }
     }
 
     fn commit(&mut self) {
@@ -125,6 +132,7 @@ impl Vcpu for Script {
             return Err(RunError::Thread { index });
         }
         self.commit();
+        self.accessing = false;
         if self.kick.take() {
             return Ok(Exit::Interrupted);
         }
@@ -136,7 +144,7 @@ impl Vcpu for Script {
             self.reading = Some(number);
             buffer.fill(0xff);
         }
-        Ok(match played {
+        let exit = match played {
             Played::PioIn { port, width, .. } => {
                 Exit::PioIn { port: *port, width: *width, data: buffer }
             }
@@ -161,7 +169,9 @@ impl Vcpu for Script {
                     source: io::Error::other("as the script says"),
                 });
             }
-        })
+        };
+        self.accessing = exit.is_access();
+        Ok(exit)
     }
 
     fn start(&mut self, _how: &CpuStart, _cpuid: &CpuidPolicy) -> Result<(), StateError> {
@@ -169,13 +179,7 @@ impl Vcpu for Script {
     }
 
     fn save(&mut self) -> Result<VcpuState, StateError> {
-        if self.reading.is_some() {
-            return Err(StateError::Invalid {
-                what: "script",
-                why: "a read is answered but not committed; save only after Exit::Interrupted"
-                    .into(),
-            });
-        }
+        self.complete()?;
         let played = u64::try_from(self.next).unwrap_or(u64::MAX).to_le_bytes().to_vec();
         let mut state = VcpuState::default();
         state.classes.insert(CLASS.into(), Blob(played));
@@ -183,6 +187,7 @@ impl Vcpu for Script {
     }
 
     fn restore(&mut self, state: &VcpuState) -> Result<(), StateError> {
+        self.complete()?;
         let found = state.classes.get(CLASS).map(|blob| blob.0.as_slice()).unwrap_or_default();
         let bytes: [u8; 8] = found.try_into().map_err(|_| StateError::Size {
             what: CLASS,
@@ -193,7 +198,6 @@ impl Vcpu for Script {
         match usize::try_from(played) {
             Ok(next) if next <= self.steps.len() => {
                 self.next = next;
-                self.reading = None;
                 Ok(())
             }
             _ => Err(StateError::Invalid {

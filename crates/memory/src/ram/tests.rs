@@ -103,6 +103,17 @@ fn mapping_at(smaps: &str, address: usize) -> Option<u64> {
 }
 
 #[test]
+fn the_default_and_small_pages_work_on_every_host() {
+    for pages in [Pages::Default, Pages::Small] {
+        for backing in [Backing::Anonymous, Backing::Memfd] {
+            let config = RamConfig { backing, pages, prefault: false };
+            let ram = Ram::new(&[(GuestAddress(0), 4 << 20)], config).unwrap();
+            ram.memory().write_obj(1_u8, GuestAddress((4 << 20) - 1)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn transparent_huge_pages_are_asked_of_the_kernel() {
     let config = RamConfig { pages: Pages::Transparent, ..RamConfig::default() };
     let ram = Ram::new(&[(GuestAddress(0), 4 << 20)], config);

@@ -1,8 +1,8 @@
 //! Messages of the VMM on standard error.
 
-use std::io::{Write, stderr};
-
 use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::message;
 
 /// Writes `purlin: LEVEL target: message`, a line each.
 struct Stderr;
@@ -18,9 +18,7 @@ impl Log for Stderr {
         }
         let level = record.level().as_str().to_lowercase();
         let line = format!("purlin: {level} {}: {}\n", record.target(), record.args());
-        // One write, so that lines of several threads do not mix. A full disk must not stop the
-        // guest, and there is nobody else to tell.
-        let _ = stderr().write_all(line.as_bytes());
+        message::tell(&line);
     }
 
     fn flush(&self) {}

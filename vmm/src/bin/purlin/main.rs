@@ -4,6 +4,7 @@
 
 mod cli;
 mod logger;
+mod message;
 mod output;
 
 use std::{error::Error, process::ExitCode};
@@ -32,12 +33,11 @@ impl Failure {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the place where errors reach the user")]
 fn main() -> ExitCode {
     match cli::execute() {
         Ok(status) => status.into(),
         Err(Failure { status, error }) => {
-            eprintln!("purlin: error: {}", chain(&*error));
+            message::tell(&format!("purlin: error: {}\n", chain(&*error)));
             status.into()
         }
     }

@@ -6,11 +6,9 @@ use clap::{
     Args, ValueHint,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use purlin_vmm::{
-    config::{
-        Config, ConfigError, Cpus, Memory, OnReset, Part, Protocol, Serial, Tables, Target, word,
-    },
-    doctor::Host,
+use nix::sys::sysinfo::sysinfo;
+use purlin_vmm::config::{
+    Config, ConfigError, Cpus, Memory, OnReset, Part, Protocol, Serial, Tables, Target, word,
 };
 use serde::de::DeserializeOwned;
 
@@ -119,8 +117,9 @@ impl Run {
         };
         self.apply(&mut config)?;
         config.check()?;
-        if let Some(bytes) = Host::default().memory() {
-            config.check_host_memory(bytes)?;
+        // Not by /proc/meminfo, which the kernel sums up at some length.
+        if let Ok(host) = sysinfo() {
+            config.check_host_memory(host.ram_total())?;
         }
         Ok(config)
     }

@@ -1,5 +1,4 @@
 //! From a checked configuration to a running machine, and what is said when it ends.
-#![expect(clippy::print_stderr, reason = "what the user has to know of a run goes to stderr")]
 
 use std::{
     fs::File,
@@ -19,7 +18,7 @@ use purlin_vmm::{
 };
 use vcpu::Stop;
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, message};
 
 /// Events that a trace keeps of each thread: 40 bytes each.
 const TRACE_EVENTS: usize = 1 << 18;
@@ -47,7 +46,7 @@ pub(super) fn start(config: &Config) -> Outcome {
         if *target == Target::Pty
             && let Some((_, path)) = consoles.paths().iter().find(|(name, _)| *name == port)
         {
-            eprintln!("purlin: {port} is {}", path.display());
+            message::tell(&format!("purlin: {port} is {}\n", path.display()));
         }
     }
     if config.trace.is_some() {
@@ -81,7 +80,7 @@ fn stdio(control: &Control) -> io::Result<Backend> {
     let escape = move |escape| match escape {
         Escape::Quit => drop(quit.write(1)),
         Escape::CtrlAltDel => drop(ctrl_alt_del.write(1)),
-        _ => eprintln!("\npurlin: {KEYS}"),
+        _ => message::tell(&format!("\npurlin: {KEYS}\n")),
     };
     let input = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
     Backend::new(io::stdout()).input(EscapeFilter::new(File::from(input), escape))
@@ -107,12 +106,12 @@ fn report(ending: &Ending) {
     match &ending.stop {
         Stop::PowerOff | Stop::Exit(_) => log::info!("{}", ending.stop),
         Stop::Fault(fault) => {
-            eprintln!("purlin: the guest crashed: {fault}");
+            message::tell(&format!("purlin: the guest crashed: {fault}\n"));
             if HostKind::read().kind == Kind::Pvm {
-                eprintln!("purlin: {PVM_ADVICE}");
+                message::tell(&format!("purlin: {PVM_ADVICE}\n"));
             }
         }
-        stop => eprintln!("purlin: {stop}"),
+        stop => message::tell(&format!("purlin: {stop}\n")),
     }
 }
 

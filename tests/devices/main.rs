@@ -1,19 +1,14 @@
 //! The device of `docs/WRITING_A_DEVICE.md` in a machine, with a guest that it wakes.
 
-#![expect(clippy::print_stdout, reason = "a test says what it skips")]
-
 #[expect(dead_code, unreachable_pub, reason = "it is written as in a crate of its own")]
 #[path = "../../crates/device/examples/watchdog/watchdog.rs"]
 mod watchdog;
 
-use std::{error::Error, path::Path, sync::mpsc, thread, time::Duration};
+use std::{error::Error, sync::mpsc, thread, time::Duration};
 
 use arch::{CpuImage, CpuStart, CpuidPolicy, Layout, Topology};
 use board::BoardBuilder;
-use hypervisor::{
-    Hypervisor, VmConfig,
-    kvm::{DEVICE, Kvm},
-};
+use hypervisor::{Hypervisor, VmConfig, kvm::Kvm};
 use memory::{Backing, Bytes, GuestAddress, Ram};
 use vcpu::{Stop, Vcpus};
 
@@ -81,21 +76,10 @@ fn within<T>(limit: Duration, cpus: &Vcpus, work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Whether there is a KVM. A machine that says it has one must not skip.
-#[expect(clippy::disallowed_methods, reason = "the environment says what a test may skip")]
-fn has_kvm() -> bool {
-    let found = Path::new(DEVICE).exists();
-    if !found {
-        assert!(std::env::var_os("REQUIRE_KVM").is_none(), "REQUIRE_KVM is set without {DEVICE}");
-        println!("SKIPPED a_sleeping_guest_is_woken_by_the_watchdog: there is no {DEVICE}");
-    }
-    found
-}
-
 // anchor: test
 #[test]
 fn a_sleeping_guest_is_woken_by_the_watchdog() {
-    if has_kvm() {
+    if harness::has_kvm("a_sleeping_guest_is_woken_by_the_watchdog") {
         assert_eq!(run().unwrap(), Stop::Exit(3));
     }
 }
