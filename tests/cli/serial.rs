@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -12,7 +12,10 @@ use harness::{
     Guest,
     guest::{self, COM1, COM2, DEBUG_CONSOLE},
 };
-use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::{
+    fcntl::OFlag,
+    sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+};
 
 use crate::{LIMIT, Machine, wait_until};
 
@@ -67,7 +70,9 @@ fn a_pty_tells_its_path_and_carries_both_ways() {
     let mut purlin = machine.start();
     let told = purlin.expect_error("\n", LIMIT);
     let path = told.trim().strip_prefix("purlin: com1 is ").unwrap();
-    let mut client = File::options().read(true).write(true).open(path).unwrap();
+    // Else it may become the terminal of the process that runs the tests, whose hang-up kills it.
+    let flags = OFlag::O_NOCTTY.bits();
+    let mut client = File::options().read(true).write(true).custom_flags(flags).open(path).unwrap();
     let mut settings = tcgetattr(&client).unwrap();
     cfmakeraw(&mut settings);
     tcsetattr(&client, SetArg::TCSANOW, &settings).unwrap();

@@ -60,7 +60,7 @@ impl Backend {
             Self::Nested => "every kernel that purlin knows to load, with slower exits",
             Self::Pvm => {
                 "only small guests or kernels built for PVM, because guest kernel mode is emulated \
-                 instruction by instruction: a stock Linux does not get past its first exception"
+                 instruction by instruction: a stock Linux soon needs one that the emulator lacks"
             }
             Self::Unknown => "not known before one is tried",
             Self::Absent => "none",

@@ -4,4 +4,4 @@ mod escape;
 mod raw;
 
 pub use escape::{Escape, EscapeFilter};
-pub use raw::{Terminal, is_raw, lend, reapply, restore};
+pub use raw::{Terminal, lend, reapply, restore};

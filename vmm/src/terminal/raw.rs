@@ -85,11 +85,6 @@ pub fn reapply() -> io::Result<()> {
     apply(raw_settings)
 }
 
-/// Whether a [`Terminal`] lives.
-pub fn is_raw() -> bool {
-    saved().is_some()
-}
-
 fn saved() -> MutexGuard<'static, Option<Saved>> {
     SAVED.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -147,6 +142,11 @@ mod tests {
 
     fn turn() -> MutexGuard<'static, ()> {
         TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a [`Terminal`] lives.
+    fn is_raw() -> bool {
+        saved().is_some()
     }
 
     fn pty() -> OpenptyResult {

@@ -43,6 +43,10 @@ pub const DEVICE: &str = "/dev/kvm";
 const TSC_DEADLINE: u32 = 1 << 24;
 
 /// A KVM that has everything this crate relies on. Clones share one handle.
+///
+/// The first run of a vCPU blocks the signal `SIGRTMIN + 7`, by which it is kicked, in its thread, for
+/// good. Inside `KVM_RUN` those signals are blocked that the thread blocked at that time, so block
+/// others before. A vCPU that is still kicked must not outlive the thread that ran it.
 #[derive(Clone, Debug)]
 pub struct Kvm(Arc<Host>);
 

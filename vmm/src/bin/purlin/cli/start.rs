@@ -25,8 +25,8 @@ const TRACE_EVENTS: usize = 1 << 18;
 
 /// Why a stock kernel crashes on such a host.
 const PVM_ADVICE: &str = "this host's KVM is KVM-PVM, which runs guest kernels in an instruction \
-    emulator: a stock kernel does not get past its first exception there; boot a kernel that is built \
-    for such hosts, or use a host whose CPU has VMX or SVM (purlin doctor tells)";
+    emulator: a stock kernel soon needs an instruction that it lacks; boot a kernel that is built for \
+    such hosts, or use a host whose CPU has VMX or SVM (purlin doctor tells)";
 
 /// The answer to Ctrl-A h.
 const KEYS: &str = "Ctrl-A x ends the run, Ctrl-A d presses Ctrl-Alt-Del, Ctrl-A a sends Ctrl-A";
