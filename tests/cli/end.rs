@@ -1,6 +1,7 @@
 //! How runs end: the exit status, and what is said.
 
 use harness::{Guest, guest};
+use hypervisor::kvm::{HostKind, Kind};
 use nix::sys::signal::Signal;
 
 use crate::{LIMIT, Machine};
@@ -67,6 +68,14 @@ fn a_crash_is_told_with_reason_registers_bytes_and_instruction() {
         ] {
             assert!(errors.contains(part), "{part:?} is not in {errors}");
         }
+    }
+}
+
+#[test]
+fn a_crash_comes_with_advice_exactly_where_guest_kernels_are_emulated() {
+    if let Some((_, errors)) = ending(guest::NOT_EMULATED) {
+        let emulated = HostKind::read().kind == Kind::Pvm;
+        assert_eq!(errors.contains("this host's KVM is KVM-PVM"), emulated, "{errors}");
     }
 }
 

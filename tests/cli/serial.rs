@@ -185,3 +185,15 @@ fn a_port_keeps_its_file_over_reboots() {
     purlin.signal(nix::sys::signal::Signal::SIGQUIT);
     assert_eq!(purlin.wait(Duration::from_secs(60)).status, 14);
 }
+
+#[test]
+fn a_kernel_that_is_none_leaves_the_file_of_a_port_alone() {
+    let scratch = harness::Scratch::new("left-alone");
+    let log = scratch.file("log", b"yesterday's");
+    let kernel = scratch.file("kernel", b"no kernel at all");
+    let serial = format!("file:{}", log.display());
+    let args = ["run", "--serial", &serial, "--kernel", kernel.to_str().unwrap()];
+    let exit = harness::Purlin::start(args).wait(LIMIT);
+    assert_eq!(exit.status, 2, "{}", exit.errors);
+    assert_eq!(std::fs::read(log).unwrap(), b"yesterday's");
+}

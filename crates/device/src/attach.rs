@@ -18,10 +18,8 @@ pub type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
 /// What a machine offers to one device while it is being attached.
 ///
 /// A device takes what it needs and never learns its address, its interrupt number or its transport
-/// beyond what it chose itself. `purlin-board` implements this for real machines, [`FakeWiring`]
-/// (feature `test-utils`) for unit tests.
-///
-/// [`FakeWiring`]: https://docs.rs/purlin-device/latest/purlin_device/struct.FakeWiring.html
+/// beyond what it chose itself. `purlin-board` implements this for real machines, `FakeWiring` (feature
+/// `test-utils`) for unit tests.
 pub trait Wiring {
     /// Guest RAM.
     fn memory(&self) -> GuestMemory;

@@ -143,9 +143,6 @@ impl Watch<'_> {
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Wake {
         loop {
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Wake::Late;
-            }
             let ready = self.ready(left);
             let wake = match ready.iter().min() {
                 Some(&STOPPED) => Some(Wake::Stopped),
@@ -154,7 +151,7 @@ impl Watch<'_> {
                     self.control.ctrl_alt_del.read().ok().map(|_| Wake::CtrlAltDel)
                 }
                 Some(_) => self.control.next_signal(),
-                None => None,
+                None => (left == Some(Duration::ZERO)).then_some(Wake::Late),
             };
             if let Some(wake) = wake {
                 return wake;
@@ -164,9 +161,8 @@ impl Watch<'_> {
 
     fn ready(&self, left: Option<Duration>) -> Vec<u64> {
         // Rounded up, so that a deadline is never polled for in a busy loop.
-        let timeout = left.map_or(-1, |left| {
-            i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX)
-        });
+        let millis = |left: Duration| left.as_micros().div_ceil(1000);
+        let timeout = left.map_or(-1, |left| i32::try_from(millis(left)).unwrap_or(i32::MAX));
         let mut events = [EpollEvent::default(); 4];
         // Interrupted by a signal that nothing here obeys: look again.
         let count = self.epoll.wait(timeout, &mut events).unwrap_or(0);

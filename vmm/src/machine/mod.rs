@@ -77,6 +77,17 @@ impl Machine {
         Ok(Self { board, cpus, buttons, reboots })
     }
 
+    /// Whether the files that `config` names are there and hold a kernel: before anything is opened
+    /// for writing on the machine's behalf.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_files(config: &Config) -> Result<(), BuildError> {
+        let payload = payload(config)?;
+        boot::probe(&payload.kernel).map_err(|error| BuildError::Boot(error.into()))?;
+        Ok(())
+    }
+
     /// The machine's buttons.
     pub fn buttons(&self) -> Buttons {
         self.buttons.clone()

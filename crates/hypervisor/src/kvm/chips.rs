@@ -24,18 +24,28 @@ const CONTROLLERS: [(&str, u32); 3] = [
 /// PIC, IOAPIC, local APICs and PIT of one machine, made when first needed: on hosts without
 /// hardware support (KVM-PVM), making them before memory is mapped costs milliseconds.
 #[derive(Debug, Default)]
-pub(super) struct Chips(Mutex<bool>);
+pub(super) struct Chips(Mutex<Made>);
+
+/// Which of them are there.
+#[derive(Debug, Default)]
+struct Made {
+    controllers: bool,
+    timer: bool,
+}
 
 impl Chips {
     /// Makes them unless they are there. KVM wants this before the first vCPU.
     pub(super) fn ensure(&self, vm: &VmFd) -> Result<(), CreateError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*made {
+        if !made.controllers {
             vm.create_irq_chip().map_err(failed("create the interrupt controllers"))?;
+            made.controllers = true;
+        }
+        if !made.timer {
             // The speaker's port is answered in the kernel too: guests calibrate by it.
             let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
             vm.create_pit2(pit).map_err(failed("create the interval timer"))?;
-            *made = true;
+            made.timer = true;
         }
         Ok(())
     }

@@ -88,15 +88,17 @@ impl Shared {
             return; // another kick is on its way
         }
         // A thread that binds after this look sees `pending` before it enters the guest.
-        let thread = self.thread();
-        let Some(id) = *thread else { return };
-        while let Err(error) = sys::signal_thread(id, SIGRTMIN() + OFFSET) {
-            // The user's queue of real-time signals is full: others must drain theirs.
-            if error.raw_os_error() != Some(libc::EAGAIN) {
-                return;
-            }
+        while !self.signalled() {
             thread::yield_now();
         }
+    }
+
+    /// False if the user's queue of real-time signals is full: others must drain theirs.
+    fn signalled(&self) -> bool {
+        let thread = self.thread();
+        let Some(id) = *thread else { return true };
+        let sent = sys::signal_thread(id, SIGRTMIN() + OFFSET);
+        !sent.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
     }
 
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<i32>> {

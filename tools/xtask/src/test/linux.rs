@@ -19,7 +19,7 @@ const TARGETS: [&str; 5] = ["kvm", "demo", "devices", "cli", "linux"];
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let guests = guests::prepare(workspace)?;
     let purlin = binaries::purlin(workspace)?;
-    let build = ["test", "--workspace", "--all-features", "--no-run", "--tests"];
+    let build = ["test", "--workspace", "--all-features", "--no-run", "--tests", "--examples"];
     let mut tests = binaries::build(workspace, &build)?;
     tests.retain(|(name, _)| TARGETS.contains(&name.as_str()));
     let script = workspace.cache().join("linux-tests.sh");
@@ -43,38 +43,73 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     Err(Error::new("the tests on virtualization hardware failed"))
 }
 
-/// Runs every test binary, also after one has failed. The stock kernels are booted in two halves, each
-/// on one CPU: under `with-kvm`, where CPUs are emulated, a kernel that rewrites its own code on one
-/// CPU can crash on another.
+/// Runs every test binary, also after one has failed, in two lanes of one CPU each. Under `with-kvm`,
+/// where CPUs are emulated, a kernel that rewrites its own code on one CPU can crash on another; no
+/// guest therefore runs on two.
 fn text(guests: &Path, purlin: &Path, tests: &[(String, PathBuf)]) -> String {
     let mut text = format!(
         "export REQUIRE_KVM=1 REQUIRE_LINUX=1\nexport PURLIN_LINUX={guests:?} PURLIN_BIN={purlin:?}\n\
-         status=0\n{HALF}"
+         {RUN}"
     );
-    for (name, path) in tests {
-        text.push_str(&format!("echo '--- {name}'\n"));
-        if name == "linux" {
-            let filters = FIRST_HALF.join(" ");
-            let skips: String = FIRST_HALF.iter().map(|name| format!(" --skip {name}")).collect();
-            text.push_str(&format!(
-                "half 0 {path:?} {filters} &\nhalf 1 {path:?}{skips} &\nwait\n"
-            ));
-            text.push_str("for half in 0 1; do [ \"$(cat $out/$half)\" = 0 ] || status=1; done\n");
-        } else {
-            text.push_str(&format!("{path:?} --test-threads=2 || status=1\n"));
+    for lane in 0..2 {
+        text.push_str(&format!("lane{lane}() {{\n:\n"));
+        for (name, path) in tests {
+            if let Some(arguments) = arguments(name, lane) {
+                text.push_str(&format!("run {lane} {path:?} {arguments}\n"));
+            }
         }
+        text.push_str("}\n");
     }
-    text.push_str("exit $status\n");
+    text.push_str("lane0 &\nlane1 &\nwait\n[ ! -e \"$failed/it\" ]\n");
     text
 }
 
-/// The modules of the Linux tests that make about half of the work.
-const FIRST_HALF: [&str; 3] = ["boot::", "cpus::", "memtest::"];
+/// How a test binary is run in a lane, if it is: the stock kernels are halved, the tests of the binary
+/// are in the lane that has less of them.
+fn arguments(name: &str, lane: usize) -> Option<String> {
+    match (name, lane) {
+        ("linux", 0) => Some(FIRST_HALF.join(" ")),
+        ("linux", _) => Some(FIRST_HALF.map(|name| format!("--skip {name}")).join(" ")),
+        ("cli", lane) => (lane == 0).then(String::new),
+        (_, lane) => (lane == 1).then(String::new),
+    }
+}
 
-const HALF: &str = r#"out=$(mktemp -d)
-half() {
+/// The modules of the Linux tests that go with the tests of the binary.
+const FIRST_HALF: [&str; 2] = ["boot::", "memtest::"];
+
+/// `run LANE BINARY ARGUMENTS...`, its output marked with the lane.
+const RUN: &str = r#"failed=$(mktemp -d)
+run() {
     cpu=$1
     shift
-    { taskset -c "$cpu" "$@" --test-threads=1 2>&1; echo $? >"$out/$cpu"; } | sed -u "s/^/half $cpu: /"
+    { taskset -c "$cpu" "$@" --test-threads=1 2>&1 || : >"$failed/it"; } | sed -u "s/^/lane $cpu: /"
 }
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_runs_in_a_lane_and_the_stock_kernels_in_both() {
+        for target in TARGETS {
+            let lanes = (0..2).filter(|lane| arguments(target, *lane).is_some()).count();
+            assert_eq!(lanes, if target == "linux" { 2 } else { 1 }, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_failure_in_either_lane_is_the_script_s() {
+        let tests = [("cli".to_owned(), PathBuf::from("/bin/false"))];
+        let script = text(Path::new("/k"), Path::new("/p"), &tests);
+        let status =
+            std::process::Command::new("sh").args(["-c", &script]).output().unwrap().status;
+        assert!(!status.success());
+        let tests = [("cli".to_owned(), PathBuf::from("/bin/true"))];
+        let script = text(Path::new("/k"), Path::new("/p"), &tests);
+        let status =
+            std::process::Command::new("sh").args(["-c", &script]).output().unwrap().status;
+        assert!(status.success());
+    }
+}

@@ -12,7 +12,7 @@ use legacy::Backend;
 use purlin_vmm::{
     config::{Config, Target},
     lifecycle::{self, Control, Ending},
-    machine::Consoles,
+    machine::{Consoles, Machine},
     status::ExitStatus,
     terminal::{self, Escape, EscapeFilter, Terminal},
 };
@@ -38,6 +38,7 @@ pub(super) fn start(config: &Config) -> Outcome {
     let mut control = Control::new(grace, Box::new(suspension)).map_err(Failure::run)?;
     let kvm = Kvm::open().map_err(Failure::run)?;
     let stdio = stdio(&control).map_err(Failure::run)?;
+    Machine::check_files(config).map_err(Failure::usage)?;
     let consoles = Consoles::open(config, stdio).map_err(Failure::usage)?;
     for (port, path) in consoles.paths() {
         log::info!("{port} is {}", path.display());

@@ -19,7 +19,6 @@ Exit status:
     6  the guest asked for a reset (with --on-reset exit)
     8  the guest's kernel panicked
    10  the guest crashed (its registers are on stderr)
-   12  the guest halted with interrupts off, for good
    14  stopped from outside, by Ctrl-A x or a signal
   odd  the guest's own: 2N+1 for N written to the debug exit port 0xf4"
     };
