@@ -54,4 +54,24 @@ pub enum Node {
         /// Interrupt line.
         gsi: u32,
     },
+    /// A PCI Express root complex (`PNP0A08`) with bus 0 and nothing behind it. It has no INTx.
+    PciRoot {
+        /// Where configuration space is, 1 MiB for the one bus.
+        ecam: u64,
+        /// Memory that BARs can be in, below 4 GiB.
+        mem32: Window,
+        /// Memory that 64-bit BARs can be in, above 4 GiB.
+        mem64: Option<Window>,
+        /// Ports that BARs can be in.
+        io: Option<Window>,
+    },
+}
+
+/// A range of addresses or ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first.
+    pub first: u64,
+    /// The last, which belongs to the range.
+    pub last: u64,
 }

@@ -8,13 +8,17 @@ use std::{
 
 use arch::{IoAddr, Layout, Node};
 use bus::{BusBuilder, BusDevice, Buses, Conflicts, IrqLine, Mmio, Pio, Range};
-use device::{Attach, AttachError, Component, EventFd, Irq, Subscriber, WireError, Wiring};
+use device::{
+    Attach, AttachError, Bdf, Component, EventFd, Irq, PciFunction, Subscriber, WireError, Wiring,
+};
 use hypervisor::Vm;
 use memory::GuestMemory;
+use pci::{Root, RootComplex};
 
 use crate::{
     Board,
     alloc::{Lines, Window},
+    msi::Messages,
     serve::Events,
 };
 
@@ -30,7 +34,13 @@ pub struct BoardBuilder {
     events: Events,
     components: Vec<(String, Arc<Mutex<dyn Component>>)>,
     nodes: Vec<Node>,
+    pci: Option<Root>,
 }
+
+/// The name of the PCI bus among the devices.
+const PCI: &str = "pci";
+/// The ports that PCI devices may have, above all fixed ones.
+const PCI_PORTS: (u16, u16) = (0xc000, 0x4000);
 
 /// Why a board could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +82,7 @@ impl BoardBuilder {
             events: Events::new()?,
             components: Vec::new(),
             nodes: Vec::new(),
+            pci: None,
         })
     }
 
@@ -86,6 +97,24 @@ impl BoardBuilder {
             return Err(failed(AttachError::NameTaken(name.to_owned())));
         }
         device.attach(&mut Slot { board: self, name }).map_err(failed)
+    }
+
+    /// Gives the machine a PCI bus, for the devices that are attached from now on. It is a device itself,
+    /// named `pci`, with 256 MiB of the device window and ports 0xc000 to 0xffff for its BARs; those of
+    /// 64 bits may be in `mem64` as well, where there must be no RAM.
+    ///
+    /// # Errors
+    /// There is one already, or the device window has no room for it.
+    pub fn pci(&mut self, mem64: Option<Range<Mmio>>) -> Result<(), BoardError> {
+        let failed = |source| BoardError::Attach { name: PCI.to_owned(), source };
+        let (port, len) = PCI_PORTS;
+        let ports = Range::new(port, len).map_err(|error| failed(error.into()))?;
+        let mut root = RootComplex::new(Arc::new(Messages::new(Arc::clone(&self.vm)))).io(ports);
+        if let Some(window) = mem64 {
+            root = root.mem64(window);
+        }
+        self.pci = Some(self.attach(PCI, root)?);
+        Ok(())
     }
 
     /// Ends the attaching: the buses can no longer change, and every conflict among the claims is
@@ -158,6 +187,11 @@ impl Wiring for Slot<'_> {
 
     fn announce(&mut self, node: Node) {
         self.board.nodes.push(node);
+    }
+
+    fn pci(&mut self, function: Arc<dyn PciFunction>) -> Result<Bdf, WireError> {
+        let root = self.board.pci.as_ref().ok_or(WireError::NoPci)?;
+        root.insert(function).map_err(|error| WireError::Pci(error.into()))
     }
 }
 

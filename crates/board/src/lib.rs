@@ -4,6 +4,7 @@
 mod alloc;
 mod board;
 mod builder;
+mod msi;
 mod serve;
 
 pub use board::{Board, ServeError};

@@ -81,8 +81,8 @@ pub fn load(
     kernel.copy(memory)?;
     log::debug!("kernel {:x?} up to {:#x}, {initrd:x?}", kernel.entry, kernel.end);
     let rsdp = tables::write(memory, platform, payload.tables)?;
-    let layout = platform.layout;
-    let params = Params { layout, header: kernel.header, cmdline, initrd, rsdp };
+    let Platform { layout, nodes, .. } = *platform;
+    let params = Params { layout, nodes, header: kernel.header, cmdline, initrd, rsdp };
     match kernel.entry {
         Entry::Linux64(entry) => {
             let (rsi, cr3) = (params.write(memory)?, paging::identity(memory)?);
@@ -95,7 +95,7 @@ pub fn load(
             Ok(CpuImage { rsi, rsp, ..CpuImage::protected_mode(entry, gdt) })
         }
         Entry::Pvh(entry) => {
-            let rbx = StartInfo { layout, cmdline, initrd, rsdp }.write(memory)?;
+            let rbx = StartInfo { layout, nodes, cmdline, initrd, rsdp }.write(memory)?;
             let gdt = gdt::protected_mode(memory)?;
             Ok(CpuImage { rbx, ..CpuImage::protected_mode(entry, gdt) })
         }

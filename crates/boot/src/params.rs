@@ -1,7 +1,7 @@
 //! The Linux boot protocol's `boot_params`, the zero page (Linux
 //! Documentation/arch/x86/zero-page.rst).
 
-use arch::Layout;
+use arch::{Layout, Node};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use memory::GuestMemory;
 use vm_memory::ByteValued;
@@ -22,6 +22,7 @@ const CAN_USE_HEAP: u8 = 0x80;
 #[derive(Debug)]
 pub(crate) struct Params<'a> {
     pub(crate) layout: &'a Layout,
+    pub(crate) nodes: &'a [Node],
     pub(crate) header: setup_header,
     pub(crate) cmdline: u64,
     pub(crate) initrd: Initrd,
@@ -43,7 +44,7 @@ impl Params<'_> {
         // A kernel with a header of its own brings the list of setup data of whoever built it.
         page.hdr.setup_data = 0;
         page.acpi_rsdp_addr = self.rsdp;
-        let map = ram::map(self.layout);
+        let map = ram::map(self.layout, self.nodes);
         page.e820_entries = self.e820(&map, &mut page)?;
         ram::put(memory, "boot_params", place::ZERO_PAGE, page.as_slice())?;
         Ok(place::ZERO_PAGE)

@@ -1,7 +1,7 @@
 //! What a kernel that starts by PVH is told: `hvm_start_info`, version 1 (Xen
 //! include/public/arch-x86/hvm/start_info.h).
 
-use arch::Layout;
+use arch::{Layout, Node};
 use linux_loader::loader::elf::start_info::{
     XEN_HVM_START_MAGIC_VALUE, hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
 };
@@ -20,6 +20,7 @@ const MOST_RANGES: usize = 160;
 #[derive(Debug)]
 pub(crate) struct StartInfo<'a> {
     pub(crate) layout: &'a Layout,
+    pub(crate) nodes: &'a [Node],
     pub(crate) cmdline: u64,
     pub(crate) initrd: Initrd,
     /// Where the RSDP is; 0 if there is none.
@@ -29,7 +30,7 @@ pub(crate) struct StartInfo<'a> {
 impl StartInfo<'_> {
     /// Writes the start info and says where.
     pub(crate) fn write(&self, memory: &GuestMemory) -> Result<u64, BootError> {
-        let map = ram::map(self.layout);
+        let map = ram::map(self.layout, self.nodes);
         let ranges = map.len();
         let too_many = BootError::TooManyRanges { ranges, most: MOST_RANGES };
         if ranges > MOST_RANGES {

@@ -1,9 +1,12 @@
 //! Guest RAM as a loader sees it.
 
-use arch::{EBDA_START, HIGH_RAM_START, IDENTITY_MAP, Layout, TSS_BASE};
+use arch::{EBDA_START, HIGH_RAM_START, IDENTITY_MAP, Layout, Node, TSS_BASE};
 use memory::{Bytes, GuestAddress, GuestMemory};
 
 use crate::BootError;
+
+/// Configuration space of one bus in memory, bytes.
+const ECAM_LEN: u64 = 1 << 20;
 
 /// Where the RAM that starts at address 0 ends.
 pub(crate) fn low_end(layout: &Layout) -> Result<u64, BootError> {
@@ -55,9 +58,10 @@ pub(crate) struct MapRange {
 }
 
 /// The memory map that the guest is told: RAM without the hole below 1 MiB, which holds the tables,
-/// and the pages that KVM keeps below the local APIC's end, so that no BAR is put there.
-pub(crate) fn map(layout: &Layout) -> Vec<MapRange> {
-    let mut map = Vec::with_capacity(layout.ram.len() + 3);
+/// the configuration space of PCI, which kernels use only where it is reserved, and the pages that KVM
+/// keeps below the local APIC's end, so that no BAR is put there.
+pub(crate) fn map(layout: &Layout, nodes: &[Node]) -> Vec<MapRange> {
+    let mut map = Vec::with_capacity(layout.ram.len() + 4);
     let mut add = |start: u64, end: u64, kind| {
         if end > start {
             map.push(MapRange { start, len: end - start, kind });
@@ -74,13 +78,16 @@ pub(crate) fn map(layout: &Layout) -> Vec<MapRange> {
         }
         add(start.max(HIGH_RAM_START), end, RangeKind::Ram);
     }
-    let kvm = MapRange {
-        start: IDENTITY_MAP,
-        len: TSS_BASE + 0x3000 - IDENTITY_MAP,
-        kind: RangeKind::Reserved,
+    let mut reserve = |start: u64, len: u64| {
+        let above = map.iter().position(|range| range.start > start).unwrap_or(map.len());
+        map.insert(above, MapRange { start, len, kind: RangeKind::Reserved });
     };
-    let above = map.iter().position(|range| range.start > kvm.start).unwrap_or(map.len());
-    map.insert(above, kvm);
+    for node in nodes {
+        if let Node::PciRoot { ecam, .. } = node {
+            reserve(*ecam, ECAM_LEN);
+        }
+    }
+    reserve(IDENTITY_MAP, TSS_BASE + 0x3000 - IDENTITY_MAP);
     map
 }
 
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_map_of_a_small_machine_has_the_isa_hole() {
-        let map = map(&Layout::for_ram(64 << 20).unwrap());
+        let map = map(&Layout::for_ram(64 << 20).unwrap(), &[]);
         let ranges: Vec<_> = map.iter().map(|range| (range.start, range.len, range.kind)).collect();
         assert_eq!(
             ranges,
@@ -105,9 +112,19 @@ mod tests {
 
     #[test]
     fn the_map_of_a_large_machine_is_sorted_and_has_ram_above_4_gib() {
-        let map = map(&Layout::for_ram(5 << 30).unwrap());
+        let map = map(&Layout::for_ram(5 << 30).unwrap(), &[]);
         let last = map.last().unwrap();
         assert_eq!((last.start, last.len, last.kind), (1 << 32, 2 << 30, RangeKind::Ram));
+        assert!(map.is_sorted_by_key(|range| range.start));
+    }
+
+    #[test]
+    fn the_configuration_space_of_pci_is_reserved() {
+        let mem32 = arch::Window { first: 0xd000_0000, last: 0xdfff_ffff };
+        let pci = Node::PciRoot { ecam: 0xc000_0000, mem32, mem64: None, io: None };
+        let map = map(&Layout::for_ram(5 << 30).unwrap(), &[pci]);
+        let ecam = MapRange { start: 0xc000_0000, len: 1 << 20, kind: RangeKind::Reserved };
+        assert!(map.contains(&ecam), "{map:x?}");
         assert!(map.is_sorted_by_key(|range| range.start));
     }
 

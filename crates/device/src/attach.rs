@@ -12,6 +12,8 @@ use memory::GuestMemory;
 use snapshot::Component;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::{Bdf, PciFunction};
+
 /// Something with file descriptors that an I/O thread serves.
 pub type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
 
@@ -58,6 +60,14 @@ pub trait Wiring {
 
     /// Has firmware describe the device.
     fn announce(&mut self, node: Node);
+
+    /// Puts `function` into a free slot of the machine's PCI bus, which announces it to the guest.
+    ///
+    /// # Errors
+    /// The machine has no PCI bus, the bus has no room, or what the function declares cannot be.
+    fn pci(&mut self, _function: Arc<dyn PciFunction>) -> Result<Bdf, WireError> {
+        Err(WireError::NoPci)
+    }
 }
 
 /// Which interrupt line a device wants.
@@ -109,6 +119,12 @@ pub enum WireError {
         /// Who has it.
         owner: String,
     },
+    /// There is no PCI bus.
+    #[error("the machine has no PCI bus; give it one before its PCI devices")]
+    NoPci,
+    /// The PCI bus does not take the function.
+    #[error("the PCI bus does not take the function")]
+    Pci(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The host refused.
     #[error("the host refuses {what}")]
     Host {

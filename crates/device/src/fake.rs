@@ -14,7 +14,7 @@ use memory::{Backing, GuestMemory, Ram};
 use snapshot::Component;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::{Attach, AttachError, Irq, Subscriber, WireError, Wiring};
+use crate::{Attach, AttachError, Bdf, Irq, PciFunction, Subscriber, WireError, Wiring};
 
 /// A [`Wiring`] that keeps what a device takes, so that a test can look at it: no hypervisor, no
 /// privileges, no threads.
@@ -33,6 +33,10 @@ pub struct FakeWiring {
     pub components: Vec<Arc<Mutex<dyn Component>>>,
     /// What firmware would describe.
     pub nodes: Vec<Node>,
+    /// What would be on the PCI bus, from 00:01.0 on.
+    pub functions: Vec<Arc<dyn PciFunction>>,
+    /// For each function, how often each of its MSI-X vectors was raised.
+    vectors: Vec<Vec<Arc<AtomicU64>>>,
 }
 
 impl FakeWiring {
@@ -53,6 +57,8 @@ impl FakeWiring {
             subscribers: Vec::new(),
             components: Vec::new(),
             nodes: Vec::new(),
+            functions: Vec::new(),
+            vectors: Vec::new(),
         })
     }
 
@@ -78,6 +84,13 @@ impl FakeWiring {
     pub fn raised(&self, gsi: u32) -> Option<u64> {
         let line = self.irqs.iter().find(|(number, _)| *number == gsi)?;
         Some(line.1.load(Ordering::SeqCst))
+    }
+
+    /// How often MSI-X vector `vector` of the function at `at` was raised; `None` if there is none.
+    pub fn msi_raised(&self, at: Bdf, vector: u16) -> Option<u64> {
+        let index = usize::from(at.device()).checked_sub(1)?;
+        let count = self.vectors.get(index)?.get(usize::from(vector))?;
+        Some(count.load(Ordering::SeqCst))
     }
 
     /// Saves every component and restores it from what was saved: a device must not notice.
@@ -127,13 +140,9 @@ impl Wiring for FakeWiring {
                 (16..=23).find(|gsi| !taken(*gsi)).ok_or(none)?
             }
         };
-        let count = Arc::new(AtomicU64::new(0));
-        self.irqs.push((gsi, Arc::clone(&count)));
-        let raise = move || {
-            count.fetch_add(1, Ordering::SeqCst);
-            Ok(())
-        };
-        Ok((gsi, IrqLine::from_fn(raise)))
+        let (count, line) = counted();
+        self.irqs.push((gsi, count));
+        Ok((gsi, line))
     }
 
     fn doorbell(&mut self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError> {
@@ -157,6 +166,29 @@ impl Wiring for FakeWiring {
     fn announce(&mut self, node: Node) {
         self.nodes.push(node);
     }
+
+    fn pci(&mut self, function: Arc<dyn PciFunction>) -> Result<Bdf, WireError> {
+        let device = u8::try_from(self.functions.len().saturating_add(1)).ok();
+        let at = device.and_then(|device| Bdf::new(0, device, 0));
+        let at = at.ok_or_else(|| WireError::Pci("every slot is taken".into()))?;
+        let vectors = function.msix().map_or(0, |layout| layout.vectors);
+        let (counts, lines) = (0..vectors).map(|_| counted()).unzip();
+        function.connect(lines);
+        self.vectors.push(counts);
+        self.functions.push(function);
+        Ok(at)
+    }
+}
+
+/// A line, and how often it was raised.
+fn counted() -> (Arc<AtomicU64>, IrqLine) {
+    let count = Arc::new(AtomicU64::new(0));
+    let raised = Arc::clone(&count);
+    let raise = move || {
+        raised.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    (count, IrqLine::from_fn(raise))
 }
 
 impl fmt::Debug for FakeWiring {
@@ -167,5 +199,49 @@ impl fmt::Debug for FakeWiring {
             .field("irqs", &self.irqs)
             .field("nodes", &self.nodes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+    use crate::{Identity, MsixLayout};
+
+    #[derive(Default)]
+    struct Function(OnceLock<Vec<IrqLine>>);
+
+    impl PciFunction for Function {
+        fn identity(&self) -> Identity {
+            Identity::default()
+        }
+
+        fn msix(&self) -> Option<MsixLayout> {
+            Some(MsixLayout { vectors: 2, bar: 0, table: 0, pba: 0x800 })
+        }
+
+        fn connect(&self, lines: Vec<IrqLine>) {
+            self.0.set(lines).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_function_gets_a_slot_and_lines_that_count() {
+        let mut wiring = FakeWiring::new().unwrap();
+        let function = Arc::new(Function::default());
+        let at = wiring.pci(function.clone()).unwrap();
+        function.0.get().unwrap()[1].raise().unwrap();
+        assert_eq!(at.to_string(), "00:01.0");
+        assert_eq!([0, 1, 2].map(|vector| wiring.msi_raised(at, vector)), [Some(0), Some(1), None]);
+    }
+
+    #[test]
+    fn the_32nd_function_finds_no_slot() {
+        let mut wiring = FakeWiring::new().unwrap();
+        for _ in 1..32 {
+            wiring.pci(Arc::new(Function::default())).unwrap();
+        }
+        assert!(matches!(wiring.pci(Arc::new(Function::default())), Err(WireError::Pci(_))));
     }
 }

@@ -6,6 +6,7 @@ mod attach;
 pub mod conformance;
 #[cfg(feature = "test-utils")]
 mod fake;
+mod pci;
 
 pub use arch::{IoAddr, Node};
 pub use attach::{Attach, AttachError, Irq, Subscriber, WireError, Wiring};
@@ -16,5 +17,8 @@ pub use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 #[cfg(feature = "test-utils")]
 pub use fake::FakeWiring;
 pub use memory::GuestMemory;
+pub use pci::{
+    Bar, BarDoorbell, BarKind, Bdf, Capability, CapabilityWindow, Identity, MsixLayout, PciFunction,
+};
 pub use snapshot::{Component, Persist, RestoreError, SaveError, Versioned};
 pub use vmm_sys_util::eventfd::EventFd;

@@ -1,5 +1,7 @@
 //! The devices, in AML (ACPI 6.5, chapters 6 and 19).
 
+mod pci;
+
 use acpi_tables::{
     Aml,
     aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope},
@@ -65,6 +67,9 @@ fn device(body: &mut Vec<u8>, index: usize, node: &Node) -> Result<(), TablesErr
                 &"LNRO0005",
                 vec![&Name::new("_UID".into(), &index), &resources],
             );
+        }
+        Node::PciRoot { mem32, mem64, io, .. } => {
+            pci::root(body, &name('C', index), mem32, mem64, io)?
         }
         // Fixed hardware is in the FADT.
         _ => {}

@@ -1,10 +1,12 @@
-//! ACPI tables (ACPI 6.5): RSDP, XSDT, FADT, FACS, MADT and DSDT, all below 1 MiB.
+//! ACPI tables (ACPI 6.5): RSDP, XSDT, FADT, FACS, MADT and DSDT, and MCFG if there is PCI, all
+//! below 1 MiB.
 
 mod dsdt;
 mod fadt;
 mod madt;
 
-use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, sdt::Sdt, xsdt::XSDT};
+use acpi_tables::{Aml, facs::FACS, mcfg::MCFG, rsdp::Rsdp, sdt::Sdt, xsdt::XSDT};
+use arch::Node;
 
 use super::{Block, TablesError};
 use crate::{Platform, place};
@@ -28,6 +30,9 @@ pub(super) fn build(platform: &Platform<'_>) -> Result<Block, TablesError> {
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(u64::from(fadt));
     xsdt.add_entry(u64::from(madt));
+    if let Some(mcfg) = mcfg(platform.nodes) {
+        xsdt.add_entry(u64::from(area.add(&mcfg)?));
+    }
     let xsdt = area.add(&xsdt)?;
     let mut rsdp = Vec::new();
     Rsdp::new(OEM, u64::from(xsdt)).to_aml_bytes(&mut rsdp);
@@ -35,6 +40,17 @@ pub(super) fn build(platform: &Platform<'_>) -> Result<Block, TablesError> {
         *to = from;
     }
     Block::new("ACPI tables", place::ACPI, place::ACPI_ROOM, area.bytes)
+}
+
+/// Where configuration space is in memory (PCI Firmware 3.3, 4.1.2): that of bus 0, which is all.
+fn mcfg(nodes: &[Node]) -> Option<MCFG> {
+    let ecam = nodes.iter().find_map(|node| match node {
+        Node::PciRoot { ecam, .. } => Some(*ecam),
+        _ => None,
+    })?;
+    let mut table = MCFG::new(OEM, OEM_TABLE, OEM_REVISION);
+    table.add_ecam(ecam, 0, 0, 0);
+    Some(table)
 }
 
 fn table(signature: [u8; 4], revision: u8, body: &[u8]) -> Sdt {

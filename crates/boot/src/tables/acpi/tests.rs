@@ -1,4 +1,4 @@
-use arch::{Layout, Node, Topology};
+use arch::{Layout, Node, Topology, Window};
 
 use super::*;
 use crate::tables::bytes::checksum;
@@ -142,4 +142,59 @@ fn a_virtio_device_above_4_gib_is_refused() {
     let node = Node::VirtioMmio { base: 1 << 32, len: 0x1000, gsi: 16 };
     let error = area(&[node], 1).unwrap_err().to_string();
     assert!(error.contains("address of a virtio device 0x100000000 does not fit"), "{error}");
+}
+
+const PCI: Node = Node::PciRoot {
+    ecam: 0xc000_0000,
+    mem32: Window { first: 0xd000_0000, last: 0xdfff_ffff },
+    mem64: Some(Window { first: 0x10_0000_0000, last: 0x1f_ffff_ffff }),
+    io: Some(Window { first: 0xc000, last: 0xffff }),
+};
+
+#[test]
+fn a_pci_root_has_an_mcfg_for_bus_0() {
+    let area = area(&[PCI], 1).unwrap();
+    let mcfg = tables(&area)[2];
+    assert_eq!((&mcfg[..4], mcfg.len(), checksum(mcfg)), (&b"MCFG"[..], 60, 0));
+    assert_eq!(u64_at(mcfg, 44), 0xc000_0000);
+    // Segment, first and last bus, reserved.
+    assert_eq!(mcfg[52..], [0; 8]);
+}
+
+#[test]
+fn without_pci_there_is_no_mcfg() {
+    assert_eq!(tables(&area(&NODES, 1).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_pci_root_is_in_the_dsdt_with_its_bus_and_windows() {
+    let area = area(&[PCI], 1).unwrap();
+    let dsdt = table_at(&area, u64_at(tables(&area)[0], 140));
+    assert!(contains(dsdt, b"_HID\x0c\x41\xd0\x0a\x08\x08_CID\x0c\x41\xd0\x0a\x03"));
+    assert!(contains(dsdt, b"_SEG\x00\x08_BBN\x00"));
+    // WordBusNumber, producer: 0 to 0, 1 bus; then IO: 0xcf8, 8 ports.
+    let bus = b"\x88\x0d\x00\x02\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00";
+    assert!(contains(dsdt, bus));
+    assert!(contains(dsdt, b"\x47\x01\xf8\x0c\xf8\x0c\x01\x08"));
+    let ports = b"\x88\x0d\x00\x01\x0c\x03\x00\x00\x00\xc0\xff\xff\x00\x00\x00\x40";
+    assert!(contains(dsdt, ports));
+    let low = b"\x87\x17\x00\x00\x0c\x01\x00\x00\x00\x00\x00\x00\x00\xd0\xff\xff\xff\xdf\
+        \x00\x00\x00\x00\x00\x00\x00\x10";
+    assert!(contains(dsdt, low));
+    let high = b"\x8a\x2b\x00\x00\x0c\x01\x00\x00\x00\x00\x00\x00\x00\x00\
+        \x00\x00\x00\x00\x10\x00\x00\x00\xff\xff\xff\xff\x1f\x00\x00\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00";
+    assert!(contains(dsdt, high));
+    assert!(!contains(dsdt, b"_PRT"));
+}
+
+#[test]
+fn pci_windows_that_their_descriptors_cannot_hold_are_refused() {
+    let Node::PciRoot { ecam, mem32, mem64, io } = PCI else { panic!("not a root") };
+    let high = Window { first: mem32.first, last: 1 << 32 };
+    let error = area(&[Node::PciRoot { ecam, mem32: high, mem64, io }], 1).unwrap_err().to_string();
+    assert!(error.contains("address of a PCI window 0x100000000 does not fit"), "{error}");
+    let ports = Some(Window { first: 0, last: 0x1_0000 });
+    let error = area(&[Node::PciRoot { ecam, mem32, mem64, io: ports }], 1).unwrap_err();
+    assert!(error.to_string().contains("port of a PCI window 0x10000 does not fit"), "{error}");
 }
