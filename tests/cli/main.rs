@@ -5,6 +5,7 @@
 
 mod config;
 mod cpus;
+mod disk;
 mod end;
 mod example;
 mod flood;

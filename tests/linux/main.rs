@@ -9,6 +9,7 @@ mod boot;
 mod clock;
 mod console;
 mod cpus;
+mod disk;
 mod end;
 mod memory;
 mod memtest;

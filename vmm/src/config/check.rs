@@ -59,6 +59,7 @@ impl Config {
         written.extend(self.trace.as_deref().map(|path| ("trace", path)));
         let mut others = vec![("kernel", self.kernel.as_path())];
         others.extend(self.initrd.as_deref().map(|path| ("initrd", path)));
+        others.extend(self.disk.iter().map(|disk| ("disk", disk.path.as_path())));
         for (second, path) in written {
             if let Some((first, _)) = others.iter().find(|(_, other)| same(path, other)) {
                 return Err(ConfigError::Overwritten { first, second, path: path.to_owned() });

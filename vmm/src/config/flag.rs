@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData};
 
 use serde::{
-    Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize,
     de::{
         DeserializeOwned, Error, MapAccess, Visitor,
         value::{MapAccessDeserializer, StrDeserializer},
@@ -50,6 +50,19 @@ pub fn word<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
 pub(super) fn part<'de, D: Deserializer<'de>, T: Part>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_any(Spelling(PhantomData))
 }
+
+/// Reads a list of parts, each in either spelling.
+pub(super) fn parts<'de, D: Deserializer<'de>, T: Part>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let spelled = Vec::<Spelled<T>>::deserialize(deserializer)?;
+    Ok(spelled.into_iter().map(|Spelled(part)| part).collect())
+}
+
+/// A part read from either spelling.
+#[derive(Deserialize)]
+#[serde(bound = "T: Part")]
+struct Spelled<T>(#[serde(deserialize_with = "part")] T);
 
 struct Spelling<T>(PhantomData<T>);
 

@@ -42,6 +42,8 @@ impl Config {
         let targets = self.serial.targets_mut().into_iter().chain([&mut self.debug_console]);
         let paths = targets.filter_map(|target| target.path_mut());
         let paths = paths.chain(self.memory.backing.path_mut());
+        let paths = paths.chain(self.disk.iter_mut().map(|disk| &mut disk.path));
+        let paths = paths.chain(&mut self.rng);
         for path in paths.chain(&mut self.initrd).chain(&mut self.trace) {
             *path = directory.join(&*path);
         }

@@ -16,6 +16,7 @@
 
 mod check;
 mod cpus;
+mod disk;
 mod error;
 mod flag;
 mod load;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use cpus::Cpus;
+pub use disk::{Cache, Disk};
 pub use error::ConfigError;
 pub use flag::{Part, word};
 pub use memory::{Backing, MIN_MEMORY, Memory, Pages};
@@ -60,6 +62,12 @@ pub struct Config {
     /// The serial ports.
     #[serde(deserialize_with = "flag::part")]
     pub serial: Serial,
+    /// The disks, in the order in which the guest finds them.
+    #[serde(deserialize_with = "flag::parts")]
+    pub disk: Vec<Disk>,
+    /// Where the guest's random numbers come from, for example `/dev/urandom`. Default: the guest has
+    /// no source of them.
+    pub rng: Option<PathBuf>,
     /// Where bytes go that the guest writes to the debug ports 0xe9 and 0x402. Default: nowhere.
     pub debug_console: Target,
     /// What a reset by the guest does.
@@ -84,6 +92,8 @@ impl Default for Config {
             memory: Memory::default(),
             cpus: Cpus::default(),
             serial: Serial::default(),
+            disk: Vec::new(),
+            rng: None,
             debug_console: Target::None,
             on_reset: OnReset::default(),
             grace: 10,

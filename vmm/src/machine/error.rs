@@ -50,6 +50,12 @@ pub enum BuildError {
     /// The host does not map the RAM.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// A disk's image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] disk::OpenError),
+    /// A disk's identity cannot be.
+    #[error(transparent)]
+    Identity(#[from] virtio_blk::IdentityError),
     /// A device was not attached.
     #[error(transparent)]
     Board(#[from] BoardError),
@@ -78,6 +84,8 @@ impl BuildError {
                 | Self::Open { .. }
                 | Self::Console { .. }
                 | Self::Layout(_)
+                | Self::Disk(_)
+                | Self::Identity(_)
                 | Self::Board(BoardError::Pio(_) | BoardError::Mmio(_))
                 | Self::Boot(_)
         )

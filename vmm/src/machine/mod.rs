@@ -3,6 +3,7 @@
 mod consoles;
 mod error;
 mod ram;
+mod storage;
 
 use std::{fs::File, path::Path, sync::Arc, thread};
 
@@ -68,7 +69,7 @@ impl Machine {
         for region in ram.regions() {
             vm.map(region)?;
         }
-        let (board, buttons) = board(&vm, &ram, &layout, consoles)?;
+        let (board, buttons) = board(&vm, &ram, &layout, (config, consoles))?;
         let platform = Platform { layout: &layout, topology: &topology, nodes: &board.nodes };
         let first = boot::load(&ram.memory(), &platform, &payload)?;
         let cpus = vcpus(vm.as_ref(), topology, &first)?;
@@ -152,7 +153,7 @@ fn board(
     vm: &Arc<dyn Vm>,
     ram: &Ram,
     layout: &Layout,
-    consoles: &Consoles,
+    (config, consoles): (&Config, &Consoles),
 ) -> Result<(Board, Buttons), BuildError> {
     let mut board = BoardBuilder::new(Arc::clone(vm), ram.memory(), layout)?;
     consoles.attach(&mut board)?;
@@ -163,6 +164,7 @@ fn board(
     board.attach("exit", legacy::DebugExit::new())?;
     board.attach("pvpanic", legacy::Pvpanic::new())?;
     let power = board.attach("power", legacy::AcpiPower::new())?;
+    storage::attach(&mut board, config)?;
     Ok((board.freeze()?, Buttons { power, keyboard }))
 }
 

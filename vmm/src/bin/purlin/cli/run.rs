@@ -8,7 +8,7 @@ use clap::{
 };
 use nix::sys::sysinfo::sysinfo;
 use purlin_vmm::config::{
-    Config, ConfigError, Cpus, Memory, OnReset, Part, Protocol, Serial, Tables, Target, word,
+    Config, ConfigError, Cpus, Disk, Memory, OnReset, Part, Protocol, Serial, Tables, Target, word,
 };
 use serde::de::DeserializeOwned;
 
@@ -68,6 +68,19 @@ pub(crate) struct Run {
     /// path is written twice. May be given more than once.
     #[arg(short, long, value_name = "TARGET[,...]", value_parser = list::<Serial>)]
     serial: Vec<String>,
+
+    /// Disk: PATH,read-only=on,cache=...,id=TEXT; may be given more than once
+    ///
+    /// PATH is a raw image or a block device. cache says when what the guest wrote survives a power
+    /// cut: writeback (the default), when the guest has flushed; writethrough, at once; unsafe, some
+    /// day. id is the serial number that the guest reads. The disks given here replace those of the
+    /// file.
+    #[arg(short, long, value_name = "PATH[,...]", value_parser = list::<Disk>)]
+    disk: Vec<String>,
+
+    /// Source of random numbers for the guest, for example /dev/urandom [default: none]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    rng: Option<PathBuf>,
 
     /// Where output to the debug ports 0xe9 and 0x402 goes [default: none]
     ///
@@ -134,6 +147,11 @@ impl Run {
         for list in &self.serial {
             config.serial = config.serial.with(list)?;
         }
+        if !self.disk.is_empty() {
+            let disks = self.disk.iter().map(|list| Disk::default().with(list));
+            config.disk = disks.collect::<Result<_, _>>()?;
+        }
+        config.rng = self.rng.or(config.rng.take());
         config.initrd = self.initrd.or(config.initrd.take());
         config.trace = self.trace.or(config.trace.take());
         set(&mut config.name, self.name);

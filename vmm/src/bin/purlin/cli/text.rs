@@ -35,6 +35,9 @@ Examples:
   Boot a kernel with its initramfs to a shell on this terminal:
     purlin run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2
 
+  Two disks, the second of which the guest may only read:
+    purlin run --kernel vmlinuz --disk root.img --disk data.img,read-only=on
+
   The console in a file, a second port on a pseudo-terminal:
     purlin run --kernel vmlinuz --serial file:boot.log,com2=pty
 

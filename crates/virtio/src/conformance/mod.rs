@@ -1,0 +1,74 @@
+//! What every virtio device must do, as test bodies that a device's own tests call: [`device()`] with
+//! a constructor, and [`serves`] with a request that the device understands.
+//!
+//! A body panics with a message that says what is wrong. The device is attached to a
+//! [`FakeWiring`](device::FakeWiring) and driven by a [`Driver`] of its own: no hypervisor, no
+//! privileges, no threads, nothing that a guest could not do.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test body reports by panicking"
+)]
+
+mod driver;
+mod hostile;
+mod notification;
+mod protocol;
+mod queue;
+mod requests;
+
+pub use driver::Driver;
+pub use hostile::{breaks_with_its_rings, returns_malformed_chains, takes_any_request};
+pub use notification::{is_notified_by_event_index, is_notified_by_flag};
+pub use protocol::{
+    announces_itself, comes_back_from_a_snapshot, follows_the_status, keeps_its_config,
+    refuses_impossible_queues, takes_every_access,
+};
+pub use queue::{BUFFERS, Descriptor, INDIRECT, NEXT, Queue, WRITE};
+pub use requests::{Request, serves};
+
+use crate::{Device, MmioTransport, mmio};
+
+/// Every body that needs no request, on every transport. `make` makes the device anew, always the
+/// same.
+pub fn device<D: Device>(make: impl Fn() -> D) {
+    let make = || mmio(make());
+    announces_itself(&make);
+    follows_the_status(&make);
+    keeps_its_config(&make);
+    refuses_impossible_queues(&make);
+    returns_malformed_chains(&make);
+    breaks_with_its_rings(&make);
+    is_notified_by_flag(&make);
+    is_notified_by_event_index(&make);
+    comes_back_from_a_snapshot(&make);
+    for seed in 1..=SEEDS {
+        takes_any_request(&make, seed);
+    }
+    takes_every_access(&make);
+}
+
+/// How many runs of random requests a device must come through.
+const SEEDS: u64 = 16;
+
+/// Makes a device on its transport.
+pub trait Make<D: Device>: Fn() -> MmioTransport<D> {}
+impl<D: Device, F: Fn() -> MmioTransport<D>> Make<D> for F {}
+
+/// Marsaglia's xorshift: repeatable, and good enough to choose requests.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(end.max(1))).unwrap_or(0)
+    }
+}
