@@ -30,17 +30,26 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         _ => say(TOPIC, "this CPU has no VMX or SVM: stock kernels run under xtask with-kvm"),
     }
     let command = vec!["sh".into(), script.into_os_string()];
-    let options = with_kvm::Options::for_command(command);
-    let code = with_kvm::main(workspace, &options).or_else(|error| {
-        // Not a verdict on the tests: the emulated machine under them died.
-        complain(&error);
-        say(TOPIC, "the outer guest failed, not a test: once more");
-        with_kvm::main(workspace, &options)
-    })?;
+    let code = attempt(workspace, &with_kvm::Options::for_command(command), ATTEMPTS)?;
     if code == ExitCode::SUCCESS {
         return Ok(());
     }
     Err(Error::new("the tests on virtualization hardware failed"))
+}
+
+/// How often the outer guest may die. Emulated nested virtualization now and then crashes its kernel;
+/// a test that fails is never run again.
+const ATTEMPTS: u32 = 4;
+
+fn attempt(workspace: &Workspace, options: &with_kvm::Options, attempts: u32) -> Result<ExitCode> {
+    match with_kvm::main(workspace, options) {
+        Err(error) if attempts > 1 => {
+            complain(&error);
+            say(TOPIC, "the outer guest died, which is no verdict on a test: once more");
+            attempt(workspace, options, attempts - 1)
+        }
+        result => result,
+    }
 }
 
 /// Runs every test binary, also after one has failed, in two lanes of one CPU each. Under `with-kvm`,
@@ -70,7 +79,12 @@ fn arguments(name: &str, lane: usize) -> Option<String> {
     match (name, lane) {
         ("linux", 0) => Some(FIRST_HALF.join(" ")),
         ("linux", _) => Some(FIRST_HALF.map(|name| format!("--skip {name}")).join(" ")),
-        ("cli", lane) => (lane == 0).then(String::new),
+        // Exits as fast as a guest can make them corrupt the stack of an emulated outer kernel. The
+        // unit tier floods this machine's own KVM.
+        ("cli", lane) => {
+            let skip = if Host::detect() == Host::Native { "" } else { "--skip flood::" };
+            (lane == 0).then(|| skip.to_owned())
+        }
         (_, lane) => (lane == 1).then(String::new),
     }
 }

@@ -122,7 +122,15 @@ fn package(workspace: &Workspace) -> Result<()> {
     for unpublished in ["xtask", "purlin-tests", "purlin-bench"] {
         arguments.extend(["--exclude", unpublished]);
     }
-    cargo(workspace, &arguments)
+    // A directory of its own each time: cargo keeps the unpacked packages of one place by version, and
+    // would verify against those of an earlier run.
+    let directory = workspace.cache().join(format!("package-{}", std::process::id()));
+    let target = directory.to_string_lossy().into_owned();
+    arguments.extend(["--target-dir", &target]);
+    let result = cargo(workspace, &arguments);
+    // What is left is only scratch.
+    let _ = std::fs::remove_dir_all(directory);
+    result
 }
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
