@@ -39,7 +39,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
 
 /// How often the outer guest may die. Emulated nested virtualization now and then crashes its kernel;
 /// a test that fails is never run again.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 6;
 
 fn attempt(workspace: &Workspace, options: &with_kvm::Options, attempts: u32) -> Result<ExitCode> {
     match with_kvm::main(workspace, options) {
