@@ -64,6 +64,17 @@ fn outcome(exits: Vec<Played>, action: Action) -> (Stop, Vec<(u64, Vec<u8>)>) {
     (stop, seen)
 }
 
+/// A running vCPU whose port read waits in its device until the sender lets it answer.
+fn at_a_port_read() -> (Vcpus, mpsc::Sender<()>) {
+    let (reached, at_device) = mpsc::channel();
+    let (answer, go) = mpsc::channel();
+    let (buses, _) = buses(Recorder { gate: Some((reached, go)), ..Recorder::default() });
+    let cpus = Vcpus::spawn(vcpus(vec![Script::new([Played::pio_in(0x100, 1)])]), buses).unwrap();
+    cpus.resume();
+    at_device.recv().unwrap();
+    (cpus, answer)
+}
+
 #[test]
 fn string_output_reaches_the_device_at_its_real_width() {
     let exits = vec![Played::PioOut { port: 0x100, width: 2, data: vec![1, 2, 3, 4] }];
@@ -271,12 +282,7 @@ fn a_vcpu_whose_thread_panics_ends_the_machine() {
 
 #[test]
 fn threads_are_named_after_their_vcpus() {
-    let (reached, at_device) = mpsc::channel();
-    let (answer, go) = mpsc::channel();
-    let (buses, _) = buses(Recorder { gate: Some((reached, go)), ..Recorder::default() });
-    let cpus = Vcpus::spawn(vcpus(vec![Script::new([Played::pio_in(0x100, 1)])]), buses).unwrap();
-    cpus.resume();
-    at_device.recv().unwrap();
+    let (cpus, answer) = at_a_port_read();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -287,12 +293,7 @@ fn threads_are_named_after_their_vcpus() {
 
 #[test]
 fn a_detached_run_does_not_wait_for_a_device_that_blocks() {
-    let (reached, at_device) = mpsc::channel();
-    let (answer, go) = mpsc::channel();
-    let (buses, _) = buses(Recorder { gate: Some((reached, go)), ..Recorder::default() });
-    let cpus = Vcpus::spawn(vcpus(vec![Script::new([Played::pio_in(0x100, 1)])]), buses).unwrap();
-    cpus.resume();
-    at_device.recv().unwrap();
+    let (cpus, answer) = at_a_port_read();
     cpus.request_stop();
     assert_eq!(cpus.detach().unwrap(), Stop::Requested);
     answer.send(()).unwrap();

@@ -40,16 +40,7 @@ pub(super) fn start(config: &Config) -> Outcome {
     let stdio = stdio(&control).map_err(Failure::run)?;
     Machine::check_files(config).map_err(Failure::usage)?;
     let consoles = Consoles::open(config, stdio).map_err(Failure::usage)?;
-    for (port, path) in consoles.paths() {
-        log::info!("{port} is {}", path.display());
-    }
-    for (port, target) in config.serial.ports() {
-        if *target == Target::Pty
-            && let Some((_, path)) = consoles.paths().iter().find(|(name, _)| *name == port)
-        {
-            message::tell(&format!("purlin: {port} is {}\n", path.display()));
-        }
-    }
+    tell_paths(config, &consoles);
     if config.trace.is_some() {
         trace::enable(TRACE_EVENTS);
     }
@@ -62,6 +53,16 @@ pub(super) fn start(config: &Config) -> Outcome {
     let ending = result.map_err(failure)?;
     report(&ending);
     Ok(ExitStatus::from(&ending.stop))
+}
+
+/// Says where the consoles are: a pty to everybody, because only its path leads to it.
+fn tell_paths(config: &Config, consoles: &Consoles) {
+    for (port, path) in consoles.paths() {
+        log::info!("{port} is {}", path.display());
+        if config.serial.ports().contains(&(port, &Target::Pty)) {
+            message::tell(&format!("purlin: {port} is {}\n", path.display()));
+        }
+    }
 }
 
 /// The machine could not be built: a wrong configuration is the user's, the rest the host's.
