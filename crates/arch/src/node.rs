@@ -65,6 +65,15 @@ pub enum Node {
         /// Ports that BARs can be in.
         io: Option<Window>,
     },
+    /// The controller by which devices come to the PCI root's bus and go (ACPI 6.5, 9.13): registers
+    /// of 32 bits with a bit for each device number, in memory.
+    PciHotplug {
+        /// What has come since this was read last; next to it what is to go, and where the guest
+        /// writes what it has let go of.
+        base: u64,
+        /// Interrupt line, raised when there is something to read.
+        gsi: u32,
+    },
 }
 
 /// A range of addresses or ports.

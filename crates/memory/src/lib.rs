@@ -1,16 +1,20 @@
 #![doc = include_str!("../README.md")]
-#![deny(unsafe_code)] // allowed in `advice` only: see there
+#![deny(unsafe_code)] // allowed in `advice` and `scatter` only: see there
 
 mod advice;
 mod backing;
 mod dirty;
+mod discard;
 mod ram;
+mod scatter;
 
 use std::sync::Arc;
 
 pub use backing::{Backing, Pages, RamConfig};
 pub use dirty::Dirty;
+pub use discard::{DiscardError, discard};
 pub use ram::{Ram, RamError};
+pub use scatter::Scatter;
 pub use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestUsize, MemoryRegionAddress,
 };

@@ -103,20 +103,41 @@ impl Ram {
         config: impl Into<RamConfig>,
     ) -> Result<Self, RamError> {
         let config = config.into();
-        check(ranges, config.pages)?;
-        let file = open(&config.backing, config.pages, total(ranges))?;
-        let mut regions = Vec::with_capacity(ranges.len());
-        let mut offset = 0;
-        for &(start, len) in ranges {
-            let file = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
-            regions.push(Arc::new(mapping::map(start, len, file, &config)?));
-            offset += len as u64;
+        let ram = Self::of(make(ranges, &config)?)?;
+        if matches!(config.pages, Pages::Default | Pages::Transparent) && !config.prefault {
+            ram.start_small();
         }
+        ram.regions.iter().try_for_each(|region| advise(region, &config))?;
+        Ok(ram)
+    }
+
+    /// RAM with one more range, which is made in a way of its own: the file of a persistent memory
+    /// device, room for memory that is plugged in later. To devices, loaders and VMs it is RAM like
+    /// the rest; what a guest is told of it is not this crate's business.
+    ///
+    /// Handles on the memory taken before do not see it.
+    ///
+    /// # Errors
+    /// The range overlaps another, or the host does not give the memory.
+    pub fn with(
+        self,
+        range: (GuestAddress, usize),
+        config: impl Into<RamConfig>,
+    ) -> Result<Self, RamError> {
+        let config = config.into();
+        let more = make(&[range], &config)?;
+        let mut regions = self.regions;
+        regions.extend(more.iter().map(Arc::clone));
+        regions.sort_by_key(|region| region.start_addr());
+        let ram = Self::of(regions)?;
+        more.iter().try_for_each(|region| advise(region, &config))?;
+        Ok(ram)
+    }
+
+    fn of(regions: Vec<Arc<Region>>) -> Result<Self, RamError> {
         let memory =
             GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(RamError::Ranges)?;
-        let ram = Self { memory: Arc::new(memory), regions };
-        ram.advise(&config)?;
-        Ok(ram)
+        Ok(Self { memory: Arc::new(memory), regions })
     }
 
     /// What devices and loaders hold: a handle on all of RAM.
@@ -129,7 +150,7 @@ impl Ram {
         self.regions.iter().map(Arc::clone)
     }
 
-    /// Size of RAM, bytes.
+    /// Size of RAM, bytes, with all ranges.
     pub fn bytes(&self) -> u64 {
         self.regions().map(|region| region.len()).sum()
     }
@@ -140,33 +161,44 @@ impl Ram {
         // RAM that does not start at 0 is no PC's.
         let _ = self.memory.read_obj::<u8>(GuestAddress(0));
     }
+}
 
-    fn advise(&self, config: &RamConfig) -> Result<(), RamError> {
-        let transparent = matches!(config.pages, Pages::Default | Pages::Transparent);
-        if transparent && !config.prefault {
-            self.start_small();
+/// The regions of `ranges`, not yet advised of.
+fn make(
+    ranges: &[(GuestAddress, usize)],
+    config: &RamConfig,
+) -> Result<Vec<Arc<Region>>, RamError> {
+    check(ranges, config.pages)?;
+    let file = open(&config.backing, config.pages, total(ranges))?;
+    let mut offset = 0;
+    let mut map = |&(start, len): &(GuestAddress, usize)| {
+        let file = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
+        offset += len as u64;
+        mapping::map(start, len, file, config).map(Arc::new)
+    };
+    ranges.iter().map(&mut map).collect()
+}
+
+/// Tells the host which pages a region is to have.
+fn advise(region: &Region, config: &RamConfig) -> Result<(), RamError> {
+    let refused = |what| {
+        let (start, len) = (region.start_addr().0, region.len());
+        move |source| RamError::Pages { what, start, len, source }
+    };
+    match config.pages {
+        Pages::Transparent => {
+            advice::huge_pages(region).map_err(refused("transparent huge pages"))?;
         }
-        for region in &self.regions {
-            let refused = |what| {
-                let (start, len) = (region.start_addr().0, region.len());
-                move |source| RamError::Pages { what, start, len, source }
-            };
-            match config.pages {
-                Pages::Transparent => {
-                    advice::huge_pages(region).map_err(refused("transparent huge pages"))?;
-                }
-                // A host that refuses has ordinary pages only, which do as well and are what `Small`
-                // asks for.
-                Pages::Default => drop(advice::huge_pages(region)),
-                Pages::Small => drop(advice::small_pages(region)),
-                Pages::Huge2M | Pages::Huge1G => {}
-            }
-            if config.prefault {
-                advice::populate(region).map_err(refused("all pages at once"))?;
-            }
-        }
-        Ok(())
+        // A host that refuses has ordinary pages only, which do as well and are what `Small` asks
+        // for.
+        Pages::Default => drop(advice::huge_pages(region)),
+        Pages::Small => drop(advice::small_pages(region)),
+        Pages::Huge2M | Pages::Huge1G => {}
     }
+    if config.prefault {
+        advice::populate(region).map_err(refused("all pages at once"))?;
+    }
+    Ok(())
 }
 
 fn check(ranges: &[(GuestAddress, usize)], pages: Pages) -> Result<(), RamError> {

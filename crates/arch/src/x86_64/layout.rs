@@ -11,6 +11,8 @@
 //! 0xfee0_0000           local APIC, and where MSIs are written
 //! 0xfffb_c000           identity map page and task state segment that KVM keeps on Intel
 //! 0x1_0000_0000 RAM     what does not fit below the hole
+//!               memory  beside RAM: persistent, hot-plugged (`Layout::add`)
+//!               window  BARs of 64 bits (from `Layout::end`)
 //! ```
 
 use std::ops::RangeInclusive;
@@ -48,12 +50,18 @@ const LAST_GSI: u32 = 23;
 const PAGE: u64 = 4 << 10;
 /// The most RAM that 46-bit physical addresses leave room for, bytes.
 const MAX_RAM: u64 = 1 << 45;
+/// Where memory beside RAM starts at a multiple of: the largest unit in which Linux hot-plugs memory,
+/// and the largest page.
+const BESIDE: u64 = 2 << 30;
 
 /// The address layout of one machine, decided by the size of its RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// RAM as start and length in bytes, in order of address, without overlap.
     pub ram: Vec<(GuestAddress, usize)>,
+    /// Memory that firmware does not report as RAM, in the same form, all of it above RAM and 4 GiB:
+    /// see [`add`](Self::add).
+    pub beside: Vec<(GuestAddress, usize)>,
     /// The guest physical addresses from which devices get their windows.
     pub window: RangeInclusive<u64>,
     /// The interrupt lines from which devices get theirs (IOAPIC pins beyond the ISA ones).
@@ -70,6 +78,23 @@ pub enum LayoutError {
     /// More than physical addresses can reach.
     #[error("{0} bytes of RAM are too many; a machine has at most {MAX_RAM} bytes")]
     TooLarge(u64),
+    /// More beside RAM than physical addresses can reach.
+    #[error(
+        "there is no place for {0} bytes of memory beside RAM; all memory of a machine ends below \
+         {MAX_RAM:#x}"
+    )]
+    NoPlace(u64),
+    /// More than the host's processors let a guest address.
+    #[error(
+        "memory ends at {end:#x}, which the {bits} bits of a physical address do not reach on this \
+         host; ask for less memory"
+    )]
+    Unreachable {
+        /// The first address above all memory.
+        end: u64,
+        /// Bits of a guest physical address.
+        bits: u32,
+    },
     /// Not a whole number of pages.
     #[error("{0} bytes of RAM are not a multiple of {PAGE} bytes, the page size")]
     Unaligned(u64),
@@ -97,7 +122,52 @@ impl Layout {
         if bytes > low {
             ram.push((GuestAddress(RAM_ABOVE_4G), size(bytes - low)?));
         }
-        Ok(Self { ram, window: MMIO_HOLE_START..=IOAPIC_BASE - 1, gsis: FIRST_FREE_GSI..=LAST_GSI })
+        Ok(Self {
+            ram,
+            beside: Vec::new(),
+            window: MMIO_HOLE_START..=IOAPIC_BASE - 1,
+            gsis: FIRST_FREE_GSI..=LAST_GSI,
+        })
+    }
+
+    /// Adds `bytes` of memory [beside](Self::beside) RAM, for a device that has memory of its own to
+    /// give: where it is, from a multiple of 2 GiB on. Guests learn of it from the device only.
+    ///
+    /// # Errors
+    /// No place is left below 2^45.
+    pub fn add(&mut self, bytes: u64) -> Result<(GuestAddress, usize), LayoutError> {
+        let no_place = || LayoutError::NoPlace(bytes);
+        let start = self.end().next_multiple_of(BESIDE);
+        let end = start.checked_add(bytes).ok_or_else(no_place)?;
+        if end > MAX_RAM {
+            return Err(no_place());
+        }
+        let len = usize::try_from(bytes).map_err(|_| no_place())?;
+        let range = (GuestAddress(start), len);
+        self.beside.push(range);
+        Ok(range)
+    }
+
+    /// The first address above all memory and above 4 GiB. From there on there is nothing, unless
+    /// memory is [added](Self::add).
+    pub fn end(&self) -> u64 {
+        let ends =
+            self.ram.iter().chain(&self.beside).map(|(start, len)| {
+                start.0.saturating_add(u64::try_from(*len).unwrap_or(u64::MAX))
+            });
+        ends.fold(RAM_ABOVE_4G, u64::max)
+    }
+
+    /// Whether all memory can be reached by a guest whose physical addresses have `bits` bits.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_reach(&self, bits: u32) -> Result<(), LayoutError> {
+        let end = self.end();
+        match (end - 1).checked_shr(bits) {
+            None | Some(0) => Ok(()),
+            Some(_) => Err(LayoutError::Unreachable { end, bits }),
+        }
     }
 
     /// How many bytes of RAM the machine has.
@@ -134,6 +204,42 @@ mod tests {
         assert_eq!(Layout::for_ram(0), Err(LayoutError::TooSmall(0)));
         assert_eq!(Layout::for_ram((1 << 20) + 1), Err(LayoutError::Unaligned((1 << 20) + 1)));
         assert_eq!(Layout::for_ram(u64::MAX), Err(LayoutError::TooLarge(u64::MAX)));
+    }
+
+    #[test]
+    fn memory_beside_ram_lies_above_all_other_and_4_gib() {
+        let mut layout = Layout::for_ram(64 << 20).unwrap();
+        assert_eq!(layout.end(), 4 << 30);
+        assert_eq!(layout.add(2 << 20), Ok((GuestAddress(4 << 30), 2 << 20)));
+        assert_eq!(layout.add(3 << 30), Ok((GuestAddress(6 << 30), 3 << 30)));
+        assert_eq!((layout.end(), layout.ram_bytes()), (9 << 30, 64 << 20));
+        let mut layout = Layout::for_ram(5 << 30).unwrap();
+        assert_eq!(layout.add(4096), Ok((GuestAddress(6 << 30), 4096)));
+        assert_eq!(layout.beside, [(GuestAddress(6 << 30), 4096)]);
+    }
+
+    #[test]
+    fn memory_that_physical_addresses_do_not_reach_is_refused_with_its_size() {
+        let mut layout = Layout::for_ram(64 << 20).unwrap();
+        for bytes in [MAX_RAM, u64::MAX, MAX_RAM - (4 << 30) + 1] {
+            assert_eq!(layout.add(bytes), Err(LayoutError::NoPlace(bytes)));
+        }
+        assert!(layout.add(MAX_RAM - (4 << 30)).is_ok());
+        assert_eq!(layout.end(), MAX_RAM);
+    }
+
+    #[test]
+    fn memory_beyond_the_reach_of_addresses_is_refused_with_both() {
+        let mut layout = Layout::for_ram(64 << 20).unwrap();
+        assert_eq!(layout.check_reach(32), Ok(()));
+        layout.add(60 << 30).unwrap();
+        for enough in [36, 46, 64] {
+            assert_eq!(layout.check_reach(enough), Ok(()));
+        }
+        let end = 64 << 30;
+        assert_eq!(layout.check_reach(35), Err(LayoutError::Unreachable { end, bits: 35 }));
+        assert_eq!(layout.add(1), Ok((GuestAddress(end), 1)));
+        assert!(layout.check_reach(36).is_err());
     }
 
     #[test]

@@ -130,3 +130,34 @@ fn ranges_that_overlap_are_refused() {
 fn no_ranges_are_refused() {
     assert!(matches!(Ram::new(&[], Backing::Anonymous), Err(RamError::NoRanges)));
 }
+
+#[test]
+fn another_range_is_part_of_ram_and_keeps_its_own_backing() {
+    let mut file = file_of(&[7; 0x3000]);
+    let boot = Ram::new(TWO, Backing::Anonymous).unwrap();
+    boot.memory().write_obj(5_u8, GuestAddress(0x1000)).unwrap();
+    let ram = boot
+        .with((GuestAddress(0x2_0000_0000), 0x3000), Backing::Shared(file.try_clone().unwrap()))
+        .unwrap()
+        .with((GuestAddress(0x8000), 0x1000), Backing::Memfd)
+        .unwrap();
+    let starts: Vec<u64> = ram.regions().map(|region| region.start_addr().0).collect();
+    assert_eq!(starts, [0, 0x8000, 0x1_0000_0000, 0x2_0000_0000]);
+    assert_eq!(ram.bytes(), 0xa000);
+
+    let memory = ram.memory();
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x1000)).unwrap(), 5);
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x2_0000_2fff)).unwrap(), 7);
+    memory.write_obj(9_u8, GuestAddress(0x2_0000_0000)).unwrap();
+    let mut seen = [0];
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_exact(&mut seen).unwrap();
+    assert_eq!(seen, [9]);
+}
+
+#[test]
+fn another_range_over_ram_is_refused() {
+    let ram = Ram::new(TWO, Backing::Anonymous).unwrap();
+    let error = ram.with((GuestAddress(0x3000), 0x2000), Backing::Anonymous).unwrap_err();
+    assert!(matches!(error, RamError::Ranges(_)));
+}
