@@ -10,7 +10,11 @@ use bus::Buses;
 use device::{Component, EventFd, RestoreError, SaveError};
 use snapshot::Snapshot;
 
-use crate::serve::Events;
+use crate::{
+    Hotplug,
+    registry::Registry,
+    serve::{self, Events},
+};
 
 /// The devices of a machine: what vCPUs reach, what firmware describes, what an I/O thread serves
 /// and what a snapshot holds.
@@ -19,8 +23,9 @@ pub struct Board {
     pub buses: Arc<Buses>,
     /// What firmware has to describe, in the order of attaching.
     pub nodes: Vec<Node>,
-    events: Events,
-    components: Vec<(String, Arc<Mutex<dyn Component>>)>,
+    events: Vec<Events>,
+    registry: Arc<Registry>,
+    hotplug: Option<Hotplug>,
 }
 
 /// Why the devices are no longer served.
@@ -30,6 +35,9 @@ pub enum ServeError {
     /// The event that ends the loop cannot be shared.
     #[error("the event that ends the event loop cannot be duplicated")]
     Event(#[source] io::Error),
+    /// The host gives no thread.
+    #[error("the host gives no thread for the devices")]
+    Thread(#[source] io::Error),
     /// The event loop failed.
     #[error("the event loop of the devices failed")]
     Loop(#[from] event_manager::Error),
@@ -37,21 +45,27 @@ pub enum ServeError {
 
 impl Board {
     pub(crate) fn new(
-        buses: Arc<Buses>,
+        buses: Buses,
         nodes: Vec<Node>,
-        events: Events,
-        components: Vec<(String, Arc<Mutex<dyn Component>>)>,
+        events: Vec<Events>,
+        (registry, hotplug): (Arc<Registry>, Option<Hotplug>),
     ) -> Self {
-        Self { buses, nodes, events, components }
+        Self { buses: Arc::new(buses), nodes, events, registry, hotplug }
     }
 
-    /// Serves every device on this thread until `until` is signalled, which is left as it is.
+    /// What attaches devices to the machine while it runs; `None` without a PCI bus.
+    pub fn hotplug(&self) -> Option<Hotplug> {
+        self.hotplug.clone()
+    }
+
+    /// Serves every device until `until` is signalled, which is left as it is: on this thread, and on
+    /// one more for each further event loop ([`BoardBuilder::io_threads`](crate::BoardBuilder)).
     ///
     /// # Errors
-    /// The host's event loop fails.
+    /// The host's event loop fails, or the host gives no thread. `until` is signalled then, so that
+    /// all loops end.
     pub fn serve(&mut self, until: &EventFd) -> Result<(), ServeError> {
-        let until = until.try_clone().map_err(ServeError::Event)?;
-        Ok(self.events.serve(until)?)
+        serve::all(&mut self.events, until)
     }
 
     /// Adds the state of every device to `into`, by the names they were attached under. No vCPU may
@@ -60,9 +74,9 @@ impl Board {
     /// # Errors
     /// A device's state cannot be read.
     pub fn save(&mut self, into: &mut Snapshot) -> Result<(), SaveError> {
-        for (name, component) in &self.components {
-            let section = lock(component).save_section()?;
-            into.put(name, section);
+        for (name, component) in self.registry.components() {
+            let section = lock(&component).save_section()?;
+            into.put(&name, section);
         }
         Ok(())
     }
@@ -72,8 +86,8 @@ impl Board {
     /// # Errors
     /// A device's section is missing or refused; the devices before it are restored already.
     pub fn restore(&mut self, from: &mut Snapshot) -> Result<(), RestoreError> {
-        for (name, component) in &self.components {
-            lock(component).restore_section(from.take(name)?)?;
+        for (name, component) in self.registry.components() {
+            lock(&component).restore_section(from.take(&name)?)?;
         }
         Ok(())
     }

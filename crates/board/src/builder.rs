@@ -1,8 +1,8 @@
 //! The board while devices are attached.
 
 use std::{
-    collections::BTreeSet,
-    fmt,
+    fmt, io,
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
 };
 
@@ -14,11 +14,13 @@ use device::{
 use hypervisor::Vm;
 use memory::GuestMemory;
 use pci::{Root, RootComplex};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
 use crate::{
-    Board,
+    Board, Hotplug, ServeError,
     alloc::{Lines, Window},
     msi::Messages,
+    registry::Registry,
     serve::Events,
 };
 
@@ -30,9 +32,8 @@ pub struct BoardBuilder {
     mmio: BusBuilder<Mmio>,
     window: Window,
     lines: Lines,
-    names: BTreeSet<String>,
-    events: Events,
-    components: Vec<(String, Arc<Mutex<dyn Component>>)>,
+    registry: Arc<Registry>,
+    events: Vec<Events>,
     nodes: Vec<Node>,
     pci: Option<Root>,
 }
@@ -48,7 +49,7 @@ const PCI_PORTS: (u16, u16) = (0xc000, 0x4000);
 pub enum BoardError {
     /// The host gives no event loop.
     #[error("the host gives no event loop for the devices")]
-    Events(#[from] event_manager::Error),
+    Events(#[from] ServeError),
     /// A device was not attached.
     #[error("device `{name}` cannot be attached")]
     Attach {
@@ -71,19 +72,20 @@ impl BoardBuilder {
     /// # Errors
     /// The host gives no event loop.
     pub fn new(vm: Arc<dyn Vm>, memory: GuestMemory, layout: &Layout) -> Result<Self, BoardError> {
-        Ok(Self {
+        let mut board = Self {
             vm,
             memory,
             pio: BusBuilder::new(),
             mmio: BusBuilder::new(),
             window: Window::new(&layout.window),
             lines: Lines::new(layout.gsis.clone()),
-            names: BTreeSet::new(),
-            events: Events::new()?,
-            components: Vec::new(),
+            registry: Arc::default(),
+            events: Vec::new(),
             nodes: Vec::new(),
             pci: None,
-        })
+        };
+        board.io_threads(NonZeroUsize::MIN)?;
+        Ok(board)
     }
 
     /// Attaches `device` under `name`, which messages use and under which its state is saved.
@@ -93,10 +95,23 @@ impl BoardBuilder {
     /// with its name: give up the builder.
     pub fn attach<A: Attach>(&mut self, name: &str, device: A) -> Result<A::Handle, BoardError> {
         let failed = |source| BoardError::Attach { name: name.to_owned(), source };
-        if !self.names.insert(name.to_owned()) {
-            return Err(failed(AttachError::NameTaken(name.to_owned())));
+        let turn = self.registry.claim(name);
+        let turn = turn.ok_or_else(|| failed(AttachError::NameTaken(name.to_owned())))?;
+        device.attach(&mut Slot { board: self, name, turn }).map_err(failed)
+    }
+
+    /// Has `count` threads serve the devices that are attached from now on, in turn; one if this is
+    /// not called. A device with all its queues is served by one thread.
+    ///
+    /// # Errors
+    /// The host gives no more event loops.
+    pub fn io_threads(&mut self, count: NonZeroUsize) -> Result<(), BoardError> {
+        while self.events.len() < count.get() {
+            let events = Events::new()?;
+            self.registry.add_loop(events.inbox());
+            self.events.push(events);
         }
-        device.attach(&mut Slot { board: self, name }).map_err(failed)
+        Ok(())
     }
 
     /// Gives the machine a PCI bus, for the devices that are attached from now on. It is a device itself,
@@ -109,7 +124,8 @@ impl BoardBuilder {
         let failed = |source| BoardError::Attach { name: PCI.to_owned(), source };
         let (port, len) = PCI_PORTS;
         let ports = Range::new(port, len).map_err(|error| failed(error.into()))?;
-        let mut root = RootComplex::new(Arc::new(Messages::new(Arc::clone(&self.vm)))).io(ports);
+        let host = Messages::new(Arc::clone(&self.vm), &self.registry);
+        let mut root = RootComplex::new(Arc::new(host)).io(ports);
         if let Some(window) = mem64 {
             root = root.mem64(window);
         }
@@ -124,14 +140,16 @@ impl BoardBuilder {
     /// Claims overlap.
     pub fn freeze(self) -> Result<Board, BoardError> {
         let buses = Buses { pio: self.pio.freeze()?, mmio: self.mmio.freeze()? };
-        Ok(Board::new(Arc::new(buses), self.nodes, self.events, self.components))
+        let (memory, registry) = (self.memory, self.registry);
+        let hotplug =
+            self.pci.map(|root| Hotplug { memory, registry: Arc::clone(&registry), root });
+        Ok(Board::new(buses, self.nodes, self.events, (registry, hotplug)))
     }
 }
 
 impl fmt::Debug for BoardBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoardBuilder")
-            .field("names", &self.names)
             .field("pio", &self.pio)
             .field("mmio", &self.mmio)
             .finish_non_exhaustive()
@@ -142,6 +160,7 @@ impl fmt::Debug for BoardBuilder {
 struct Slot<'a> {
     board: &'a mut BoardBuilder,
     name: &'a str,
+    turn: usize,
 }
 
 impl Wiring for Slot<'_> {
@@ -174,15 +193,20 @@ impl Wiring for Slot<'_> {
     }
 
     fn doorbell(&mut self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError> {
-        self.board.vm.ioeventfd(at, value).map_err(refused)
+        let what = || "an event between guest and device".to_owned();
+        let refused = |source: io::Error| WireError::Host { what: what(), source: source.into() };
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(refused)?;
+        let listening = self.board.vm.doorbells().listen(at, value, &event);
+        listening.map_err(|error| WireError::Host { what: what(), source: error.into() })?;
+        Ok(event)
     }
 
     fn poll(&mut self, subscriber: Subscriber) {
-        self.board.events.add(subscriber);
+        self.board.registry.poll(self.turn, self.name, subscriber);
     }
 
     fn persist(&mut self, component: Arc<Mutex<dyn Component>>) {
-        self.board.components.push((self.name.to_owned(), component));
+        self.board.registry.persist(self.name, component);
     }
 
     fn announce(&mut self, node: Node) {
@@ -191,7 +215,9 @@ impl Wiring for Slot<'_> {
 
     fn pci(&mut self, function: Arc<dyn PciFunction>) -> Result<Bdf, WireError> {
         let root = self.board.pci.as_ref().ok_or(WireError::NoPci)?;
-        root.insert(function).map_err(|error| WireError::Pci(error.into()))
+        let at = root.insert(function).map_err(|error| WireError::Pci(error.into()))?;
+        self.board.registry.put_on_bus(self.name, at);
+        Ok(at)
     }
 }
 

@@ -4,8 +4,11 @@
 mod alloc;
 mod board;
 mod builder;
+mod hotplug;
 mod msi;
+mod registry;
 mod serve;
 
 pub use board::{Board, ServeError};
 pub use builder::{BoardBuilder, BoardError};
+pub use hotplug::{Hotplug, RemoveError};

@@ -1,16 +1,19 @@
-//! Message-signalled interrupts, for the PCI bus.
+//! What the machine gives to its PCI bus: message-signalled interrupts, and doorbells.
 
 use std::{
     io,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use device::EventFd;
+use arch::IoAddr;
+use device::{Bdf, EventFd};
 use hypervisor::{MsiMessage, Vm, WireError};
 use pci::{Host, Message, MsiVector};
+
+use crate::registry::Registry;
 
 /// The first line beyond the IOAPIC's: from here on lines carry messages.
 const FIRST: u32 = 24;
@@ -19,11 +22,19 @@ const FIRST: u32 = 24;
 pub(crate) struct Messages {
     vm: Arc<dyn Vm>,
     next: AtomicU32,
+    /// Lines of functions that are gone.
+    free: Arc<Mutex<Vec<Line>>>,
+    /// Weak, because the registry holds the bus, which holds this.
+    registry: Weak<Registry>,
 }
 
+/// A line, and its event once it has carried a message.
+type Line = (u32, OnceLock<EventFd>);
+
 impl Messages {
-    pub(crate) fn new(vm: Arc<dyn Vm>) -> Self {
-        Self { vm, next: AtomicU32::new(FIRST) }
+    pub(crate) fn new(vm: Arc<dyn Vm>, registry: &Arc<Registry>) -> Self {
+        let registry = Arc::downgrade(registry);
+        Self { vm, next: AtomicU32::new(FIRST), free: Arc::default(), registry }
     }
 }
 
@@ -32,8 +43,25 @@ impl Host for Messages {
         if self.vm.msi().is_none() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let gsi = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Vector { vm: Arc::clone(&self.vm), gsi, event: OnceLock::new() }))
+        let free = lock(&self.free).pop();
+        let fresh = || (self.next.fetch_add(1, Ordering::Relaxed), OnceLock::new());
+        let (gsi, event) = free.unwrap_or_else(fresh);
+        let (vm, free) = (Arc::clone(&self.vm), Arc::clone(&self.free));
+        Ok(Arc::new(Vector { vm, gsi, event, free }))
+    }
+
+    fn ejected(&self, at: Bdf) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.ejected(at);
+        }
+    }
+
+    fn listen(&self, address: u64, event: &EventFd) -> io::Result<()> {
+        self.vm.doorbells().listen(IoAddr::Mmio(address), None, event).map_err(refused)
+    }
+
+    fn unlisten(&self, address: u64, event: &EventFd) -> io::Result<()> {
+        self.vm.doorbells().unlisten(IoAddr::Mmio(address), None, event).map_err(refused)
     }
 }
 
@@ -42,6 +70,24 @@ struct Vector {
     vm: Arc<dyn Vm>,
     gsi: u32,
     event: OnceLock<EventFd>,
+    free: Arc<Mutex<Vec<Line>>>,
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        if self.event.get().is_some()
+            && let Some(msi) = self.vm.msi()
+            && let Err(error) = msi.route(self.gsi, None)
+        {
+            // The line would deliver a message that is no longer meant.
+            return log::warn!("interrupt line {} is not used again: {error}", self.gsi);
+        }
+        lock(&self.free).push((self.gsi, std::mem::take(&mut self.event)));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl MsiVector for Vector {

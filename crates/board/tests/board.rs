@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 use std::{
+    num::NonZeroUsize,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     thread,
 };
@@ -75,6 +77,44 @@ impl MutEventSubscriber for Bell {
     }
 }
 
+/// Notes which thread serves it.
+#[derive(Debug, Default)]
+struct Place {
+    doorbell: Option<EventFd>,
+    served_on: Option<String>,
+    panics: bool,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        self.served_on.clone().unwrap()
+    }
+}
+
+impl Attach for Place {
+    type Handle = Arc<Mutex<Self>>;
+
+    fn attach(mut self, wiring: &mut dyn Wiring) -> Result<Self::Handle, AttachError> {
+        let window = wiring.window(4)?;
+        self.doorbell = Some(wiring.doorbell(IoAddr::Mmio(window.first()), None)?);
+        let place = Arc::new(Mutex::new(self));
+        wiring.poll(place.clone());
+        Ok(place)
+    }
+}
+
+impl MutEventSubscriber for Place {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        ops.add(Events::new(self.doorbell.as_ref().unwrap(), EventSet::IN)).unwrap();
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
+        assert!(!self.panics, "as it should");
+        self.doorbell.as_ref().unwrap().read().unwrap();
+        self.served_on = thread::current().name().map(str::to_owned);
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct SavedBell {
     rung: u32,
@@ -136,6 +176,45 @@ fn a_doorbell_reaches_the_device_and_its_line_the_machine() {
     });
     assert_eq!(machine.edges(16), 1);
     assert_eq!(until.read().unwrap(), 1, "the event is left as it was");
+}
+
+#[test]
+fn devices_are_dealt_to_the_i_o_threads_in_turn() {
+    let (mut builder, machine) = builder();
+    builder.io_threads(NonZeroUsize::new(2).unwrap()).unwrap();
+    let places: Vec<_> =
+        ["a", "b", "c"].map(|name| builder.attach(name, Place::default()).unwrap()).into();
+    let mut board = builder.freeze().unwrap();
+    let until = EventFd::new(0).unwrap();
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("io-0".to_owned())
+            .spawn_scoped(scope, || board.serve(&until).unwrap())
+            .unwrap();
+        for index in 0..3 {
+            assert!(machine.ring(IoAddr::Mmio(0xc000_0000 + 0x1000 * index), 1));
+        }
+        while places.iter().any(|place| place.lock().unwrap().served_on.is_none()) {
+            thread::yield_now();
+        }
+        until.write(1).unwrap();
+    });
+    let names: Vec<_> = places.iter().map(|place| place.lock().unwrap().name()).collect();
+    assert_eq!(names, ["io-0", "io-1", "io-0"]);
+    assert_eq!(until.read().unwrap(), 1, "the event is left as it was");
+}
+
+#[test]
+fn a_device_that_panics_ends_every_loop() {
+    let (mut builder, machine) = builder();
+    builder.io_threads(NonZeroUsize::new(2).unwrap()).unwrap();
+    builder.attach("quiet", Place::default()).unwrap();
+    builder.attach("loud", Place { panics: true, ..Place::default() }).unwrap();
+    let mut board = builder.freeze().unwrap();
+    let until = EventFd::new(0).unwrap();
+    assert!(machine.ring(IoAddr::Mmio(0xc000_1000), 1));
+    let served = std::panic::catch_unwind(AssertUnwindSafe(|| board.serve(&until)));
+    assert!(served.is_err());
 }
 
 #[test]

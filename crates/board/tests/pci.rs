@@ -76,9 +76,9 @@ fn configure(board: &Board, register: u32, value: u32) {
 
 const BAR: u64 = 0xd000_0000;
 
-/// Switches memory and MSI-X on and unmasks the vector.
+/// Switches memory, bus mastering and MSI-X on and unmasks the vector.
 fn enable(board: &Board) {
-    configure(board, 0x04, 2);
+    configure(board, 0x04, 6);
     configure(board, 0x40, 0x8000_0000);
     board.buses.mmio.write(BAR + 0x800, &0xfee0_0000_u64.to_le_bytes());
     board.buses.mmio.write(BAR + 0x808, &0x31_u64.to_le_bytes());
@@ -108,7 +108,7 @@ fn an_interrupt_of_a_pci_device_is_the_message_that_the_guest_wrote() {
 #[test]
 fn the_bus_is_announced_with_windows_that_are_not_each_other_s() {
     let (board, _, _) = board();
-    let [Node::PciRoot { ecam, mem32, mem64: None, io: Some(io) }] = board.nodes[..] else {
+    let [Node::PciRoot { ecam, mem32, mem64: None, io: Some(io) }, ..] = board.nodes[..] else {
         panic!("{:?}", board.nodes)
     };
     assert_eq!((ecam, mem32.first, mem32.last), (0xc000_0000, BAR, 0xdfff_ffff));

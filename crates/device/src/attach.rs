@@ -122,6 +122,9 @@ pub enum WireError {
     /// There is no PCI bus.
     #[error("the machine has no PCI bus; give it one before its PCI devices")]
     NoPci,
+    /// Only the PCI bus takes something new while the guest runs.
+    #[error("the machine runs; only devices that are all on the PCI bus can be attached to it now")]
+    Running,
     /// The PCI bus does not take the function.
     #[error("the PCI bus does not take the function")]
     Pci(#[source] Box<dyn std::error::Error + Send + Sync>),

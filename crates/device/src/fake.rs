@@ -33,20 +33,20 @@ pub struct FakeWiring {
     pub components: Vec<Arc<Mutex<dyn Component>>>,
     /// What firmware would describe.
     pub nodes: Vec<Node>,
-    /// What would be on the PCI bus, from 00:01.0 on.
+    /// What would be on the PCI bus, from 00:01.0 on. Bus mastering is off until a test says otherwise.
     pub functions: Vec<Arc<dyn PciFunction>>,
     /// For each function, how often each of its MSI-X vectors was raised.
     vectors: Vec<Vec<Arc<AtomicU64>>>,
 }
 
 impl FakeWiring {
-    /// Wiring with 1 MiB of guest RAM at address 0.
+    /// Wiring with 1 MiB of guest RAM at address 0, a memfd that another process can be given.
     ///
     /// # Errors
     /// The host has no memory for it.
     pub fn new() -> io::Result<Self> {
         let layout = Layout::for_ram(1 << 20).map_err(io::Error::other)?;
-        let ram = Ram::new(&layout.ram, Backing::Anonymous).map_err(io::Error::other)?;
+        let ram = Ram::new(&layout.ram, Backing::Memfd).map_err(io::Error::other)?;
         Ok(Self {
             ram,
             pio: BusBuilder::new(),

@@ -194,6 +194,11 @@ pub trait PciFunction: Send + Sync {
     /// that is raised while the guest has masked it is delivered when the guest unmasks it.
     fn connect(&self, _lines: Vec<IrqLine>) {}
 
+    /// The guest lets the function reach memory and send messages by itself, or no longer does (PCI 3.0
+    /// §6.2.2). At first it does not. The bus holds messages back meanwhile; the function is to leave
+    /// guest RAM alone.
+    fn bus_master(&self, _on: bool) {}
+
     /// Fills `data`, which holds `0xff` in every byte, and lies whole inside the BAR.
     ///
     /// # Errors

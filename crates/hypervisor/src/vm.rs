@@ -15,6 +15,13 @@ pub trait Hypervisor: Send + Sync {
     /// # Errors
     /// The host lacks something that machines here rely on (named), or refuses another machine.
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, CreateError>;
+
+    /// How many bits guest physical addresses have in every machine of this host, and a guest knows
+    /// of: 36 to 52.
+    ///
+    /// # Errors
+    /// The host does not say.
+    fn address_bits(&self) -> Result<u32, CreateError>;
 }
 
 /// What a machine is made with.
@@ -70,12 +77,8 @@ pub trait Vm: Send + Sync {
     /// There is no such line, or the host refuses another event.
     fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError>;
 
-    /// An event that the guest signals by writing to `at` — `value` as four bytes (two, for a
-    /// port), or anything of any width — without an exit to user space.
-    ///
-    /// # Errors
-    /// The place is taken, or the host refuses another event.
-    fn ioeventfd(&self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError>;
+    /// Events that the guest signals by itself.
+    fn doorbells(&self) -> &dyn Doorbells;
 
     /// Interrupt controllers, timer and clock. No vCPU may be running.
     ///
@@ -98,6 +101,23 @@ pub trait Vm: Send + Sync {
     fn msi(&self) -> Option<&dyn Msi> {
         None
     }
+}
+
+/// Events that the guest signals by writing to a place, without an exit to user space.
+pub trait Doorbells {
+    /// Has the guest signal `event` by writing to `at`: `value` as four bytes (two, for a port), or
+    /// anything of any width. The host keeps what it needs of the event.
+    ///
+    /// # Errors
+    /// The place is taken, or the host refuses another event.
+    fn listen(&self, at: IoAddr, value: Option<u32>, event: &EventFd) -> Result<(), WireError>;
+
+    /// The inverse of [`listen`](Self::listen) for the same three: writes are exits again, and the
+    /// host keeps nothing. While vCPUs run, a write may still signal `event` until this returns.
+    ///
+    /// # Errors
+    /// There is no such event at that place, or the host refuses.
+    fn unlisten(&self, at: IoAddr, value: Option<u32>, event: &EventFd) -> Result<(), WireError>;
 }
 
 /// Tracking of the pages that the guest writes.

@@ -146,6 +146,7 @@ bodies! {
     conformance => interrupt_lines_have_events;
     conformance => messages_have_lines_of_their_own;
     conformance => a_doorbell_has_one_event;
+    conformance => a_doorbell_can_be_given_up;
     conformance => a_machine_s_state_goes_into_another;
     conformance => a_vcpu_s_state_goes_into_another;
     conformance => state_that_is_cut_short_is_refused;
@@ -158,6 +159,7 @@ bodies! {
     conformance::guest => a_halted_vcpu_wakes_by_its_interrupt;
     conformance::guest => a_message_interrupts;
     conformance::guest => doorbells_ring_without_an_exit;
+    conformance::guest => doorbells_that_were_given_up_are_exits;
     conformance::guest => writes_to_read_only_memory_are_exits;
     conformance::guest => the_dirty_log_names_written_pages;
     conformance::guest => an_access_under_way_is_not_saved;

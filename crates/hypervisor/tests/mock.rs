@@ -3,7 +3,7 @@
 use arch::IoAddr;
 use memory::{Backing, GuestAddress, Ram};
 use purlin_hypervisor::{
-    Exit, Hypervisor, MsiMessage, StateError, Vcpu, Vm, VmConfig, conformance,
+    EventFd, Exit, Hypervisor, MsiMessage, StateError, Vcpu, Vm, VmConfig, conformance,
     mock::{Host, Played, Script},
 };
 
@@ -123,7 +123,8 @@ fn raised_lines_are_counted_and_routed_ones_become_messages() {
 #[test]
 fn doorbells_ring_for_their_value_only() {
     let machine = Host::default().machine();
-    let bell = machine.ioeventfd(IoAddr::Mmio(0xd000_0050), Some(1)).unwrap();
+    let bell = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    machine.doorbells().listen(IoAddr::Mmio(0xd000_0050), Some(1), &bell).unwrap();
     assert!(!machine.ring(IoAddr::Mmio(0xd000_0050), 0));
     assert!(machine.ring(IoAddr::Mmio(0xd000_0050), 1));
     assert_eq!(bell.read().unwrap(), 1);

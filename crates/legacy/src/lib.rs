@@ -23,7 +23,7 @@ pub use debug_exit::{DebugExit, SavedDebugExit};
 pub use debug_port::{DebugHandle, DebugPort, SavedDebugPort};
 pub use i8042::{I8042, Keys, SavedI8042};
 pub use pvpanic::{Pvpanic, PvpanicHandle, SavedPvpanic};
-pub use serial::{Backend, Com, FileMode, SavedSerial, Serial, SerialHandle};
+pub use serial::{Backend, Com, FileMode, SavedSerial, Serial, SerialHandle, Stream};
 
 /// Locks a device. Nothing here panics while it holds a lock, so a poisoned one is as good.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,6 +16,7 @@ const CACHE_LINE: usize = 0x0c;
 
 const IO_SPACE: u32 = 1 << 0;
 const MEMORY_SPACE: u32 = 1 << 1;
+const BUS_MASTER: u32 = 1 << 2;
 /// I/O space, memory space, bus master, parity, SERR, no INTx.
 const COMMAND_WRITABLE: u16 = 0x0547;
 /// Status: there are capabilities.
@@ -170,6 +171,11 @@ impl ConfigSpace {
     pub fn decoded(&self, bar: &Bar) -> Option<u64> {
         let enable = if bar.kind == BarKind::Io { IO_SPACE } else { MEMORY_SPACE };
         (self.dword(COMMAND) & enable != 0).then(|| self.address(bar))
+    }
+
+    /// Whether the function may reach memory and send messages by itself.
+    pub fn bus_master(&self) -> bool {
+        self.dword(COMMAND) & BUS_MASTER != 0
     }
 
     /// Puts `bar` at `address`, as the guest would.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use device::Bdf;
+
 /// What is wrong with what a function declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -101,4 +103,16 @@ pub enum InsertError {
     /// The host has no interrupt left.
     #[error("the host gives no message-signalled interrupt")]
     Msi(#[source] io::Error),
+}
+
+/// Why a function cannot be taken from the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// Nobody is there.
+    #[error("there is no function at {0} of the PCI bus")]
+    Absent(Bdf),
+    /// The bus would be none without it.
+    #[error("the host bridge at {0} stays as long as the bus")]
+    Bridge(Bdf),
 }

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use device::EventFd;
+use device::{Bdf, EventFd};
 
 /// What a device writes, and where, to raise a message-signalled interrupt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub struct Message {
     pub data: u32,
 }
 
-/// What the machine gives to its PCI bus. Called from vCPU threads; must not touch the bus.
+/// What the machine gives to its PCI bus. Called from vCPU threads; must not touch the bus unless it
+/// is said.
 pub trait Host: Send + Sync {
     /// A source of message-signalled interrupts. Called when a function is put on the bus, once for
     /// each of its MSI-X vectors.
@@ -30,6 +31,10 @@ pub trait Host: Send + Sync {
     fn listen(&self, _address: u64, _event: &EventFd) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// The guest has let go of the function at `at`, which is no longer on the bus. Called from a vCPU
+    /// thread, and may take the bus's lock.
+    fn ejected(&self, _at: Bdf) {}
 
     /// Undoes [`listen`](Self::listen), which was `Ok` for the same two.
     ///

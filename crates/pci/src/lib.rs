@@ -7,6 +7,7 @@ mod capability;
 mod config;
 mod error;
 mod host;
+mod hotplug;
 mod msix;
 mod place;
 mod root;
@@ -22,7 +23,7 @@ pub use config::ConfigSpace;
 pub use device::{
     Bar, BarDoorbell, BarKind, Bdf, Capability, CapabilityWindow, Identity, MsixLayout, PciFunction,
 };
-pub use error::{FunctionError, InsertError};
+pub use error::{FunctionError, InsertError, RemoveError};
 pub use host::{Host, Message, MsiVector};
 pub use msix::{Msix, SavedMsix};
 pub use root::{Root, RootComplex};

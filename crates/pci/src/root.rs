@@ -10,15 +10,16 @@ use arc_swap::ArcSwap;
 use arch::{Node, Window};
 use bus::{Mmio, Pio, Range};
 use device::{
-    AccessError, Action, Attach, AttachError, BarKind, Bdf, BusDevice, EventFd, PciFunction,
-    Persist, RestoreError, SaveError, WireError, Wiring,
+    AccessError, Action, Attach, AttachError, BarKind, Bdf, BusDevice, EventFd, Irq, IrqLine,
+    PciFunction, Persist, RestoreError, SaveError, WireError, Wiring,
 };
 use snapshot::Versioned;
 
 use crate::{
-    ConfigSpace, Host, InsertError, SavedRoot,
+    ConfigSpace, Host, InsertError, RemoveError, SavedRoot,
     access::{ADDRESS_BITS, Aperture, Ecam, Ports},
     bridge::HostBridge,
+    hotplug::{self, Changes, Controller},
     lock,
     place::{Windows, widen},
     routes::{Route, Routes, Space},
@@ -71,8 +72,10 @@ impl Attach for RootComplex {
     fn attach(self, wiring: &mut dyn Wiring) -> Result<Root, AttachError> {
         let ecam = wiring.window(ECAM_LEN)?;
         let mem32 = wiring.window(MEM32_LEN)?;
+        let registers = wiring.window(hotplug::LEN)?;
+        let (gsi, line) = wiring.irq(Irq::Any)?;
         let windows = Windows { mem32, mem64: self.mem64, io: self.io.and_then(widen) };
-        let shared = Arc::new(Shared::new(self.host, windows));
+        let shared = Arc::new(Shared::new(self.host, windows, line));
         let root = Root(Arc::clone(&shared));
         let bridge = root.insert_at(0, Arc::new(HostBridge));
         bridge.map_err(|error| WireError::Pci(Box::new(error)))?;
@@ -82,6 +85,7 @@ impl Attach for RootComplex {
         let (port, len) = CONFIG_PORTS;
         wiring.pio(Range::new(port, len)?, Arc::new(Ports(Arc::clone(&shared))));
         wiring.mmio(ecam, Arc::new(Ecam(Arc::clone(&shared))));
+        wiring.mmio(registers, Arc::new(Controller(Arc::clone(&shared))));
         for window in [Some(mem32), self.mem64].into_iter().flatten() {
             wiring.mmio(window, aperture(Space::Memory, window.first()));
         }
@@ -96,6 +100,7 @@ impl Attach for RootComplex {
             mem64: self.mem64.map(window),
             io: self.io.and_then(widen).map(window),
         });
+        wiring.announce(Node::PciHotplug { base: registers.first(), gsi });
         Ok(root)
     }
 }
@@ -136,6 +141,34 @@ impl Root {
         self.0.insert(Some(device), function)
     }
 
+    /// Has a running guest look at `at`, where a function was [inserted](Self::insert).
+    pub fn announce(&self, at: Bdf) {
+        self.0.change(at, |changes| &mut changes.came);
+    }
+
+    /// Drops the function at `at`, whatever the guest does with it. The host bridge stays.
+    pub fn remove(&self, at: Bdf) {
+        self.0.eject(hotplug::bit(at.device()));
+    }
+
+    /// Asks the guest to let go of the function at `at`. When it has, the function is dropped, and
+    /// [`Host::ejected`] is called; a guest may take its time, or never do it.
+    ///
+    /// # Errors
+    /// Nobody is there, or the host bridge.
+    pub fn request_removal(&self, at: Bdf) -> Result<(), RemoveError> {
+        if at == Bdf::default() {
+            return Err(RemoveError::Bridge(at));
+        }
+        let there = (at.bus(), at.function()) == (0, 0)
+            && lock(&self.0.state).slots.contains_key(&at.device());
+        if !there {
+            return Err(RemoveError::Absent(at));
+        }
+        self.0.change(at, |changes| &mut changes.leaving);
+        Ok(())
+    }
+
     /// Where the guest reaches BAR `bar` of the function at `at`; `None` while it does not.
     pub fn mapped(&self, at: Bdf, bar: u8) -> Option<u64> {
         let routes = self.0.routes.load();
@@ -160,12 +193,15 @@ pub(crate) struct Shared {
     /// Changed only by whoever holds `state`; read without a lock.
     pub(crate) routes: ArcSwap<Routes>,
     refused: Tally,
+    /// Raised when devices have come or are to go.
+    line: IrqLine,
 }
 
 /// What configuration accesses change.
 pub(crate) struct State {
     pub(crate) address: u32,
     slots: BTreeMap<u8, Slot>,
+    changes: Changes,
     listening: Doorbells,
 }
 
@@ -173,10 +209,56 @@ pub(crate) struct State {
 type Doorbells = BTreeMap<(u64, usize), Arc<EventFd>>;
 
 impl Shared {
-    fn new(host: Arc<dyn Host>, windows: Windows) -> Self {
-        let state = State { address: 0, slots: BTreeMap::new(), listening: Doorbells::new() };
+    fn new(host: Arc<dyn Host>, windows: Windows, line: IrqLine) -> Self {
+        let state = State {
+            address: 0,
+            slots: BTreeMap::new(),
+            changes: Changes::default(),
+            listening: Doorbells::new(),
+        };
         let routes = ArcSwap::from_pointee(Routes::default());
-        Self { host, windows, state: Mutex::new(state), routes, refused: Tally::default() }
+        Self { host, windows, state: Mutex::new(state), routes, refused: Tally::default(), line }
+    }
+
+    /// Notes a change of the device at `at` in one of the two sets, and has the guest look.
+    fn change(&self, at: Bdf, set: impl FnOnce(&mut Changes) -> &mut u32) {
+        *set(&mut lock(&self.state).changes) |= hotplug::bit(at.device());
+        self.raise();
+    }
+
+    fn raise(&self) {
+        if let Err(error) = self.line.raise() {
+            log::error!("the guest is not told of a change on the PCI bus: {error}");
+        }
+    }
+
+    pub(crate) fn take_changes(&self, set: impl FnOnce(&mut Changes) -> &mut u32) -> u32 {
+        std::mem::take(set(&mut lock(&self.state).changes))
+    }
+
+    /// Drops the functions of these devices, as far as there are any besides the host bridge.
+    pub(crate) fn eject(&self, devices: u32) {
+        for device in 1..=LAST_DEVICE {
+            if devices & hotplug::bit(device) == 0 {
+                continue;
+            }
+            let slot = {
+                let mut state = lock(&self.state);
+                let slot = state.slots.remove(&device);
+                let gone = !hotplug::bit(device);
+                state.changes.came &= gone;
+                state.changes.leaving &= gone;
+                if slot.is_some() {
+                    self.reroute(&mut state);
+                }
+                slot
+            };
+            // Dropped without the lock: what the function closes may take its time.
+            if let (Some(slot), Some(at)) = (slot, Bdf::new(0, device, 0)) {
+                slot.leave();
+                self.host.ejected(at);
+            }
+        }
     }
 
     fn insert(
@@ -314,7 +396,8 @@ impl Persist for Root {
     fn save(&mut self) -> Result<SavedRoot, SaveError> {
         let state = lock(&self.0.state);
         let functions = state.slots.iter().map(|(device, slot)| slot.save(*device)).collect();
-        Ok(SavedRoot { address: state.address, functions })
+        let Changes { came, leaving } = state.changes;
+        Ok(SavedRoot { address: state.address, came, leaving, functions })
     }
 
     fn restore(&mut self, saved: SavedRoot) -> Result<(), RestoreError> {
@@ -334,12 +417,22 @@ impl Persist for Root {
             slot.check(function).map_err(|why| invalid(format!("00:{device:02x}.0: {why}")))
         });
         let spaces = checked.collect::<Result<Vec<ConfigSpace>, _>>()?;
+        let here = found.iter().fold(0, |here, device| here | hotplug::bit(*device));
+        let strangers = (saved.came | saved.leaving) & !(here & !1);
+        if strangers != 0 {
+            let why = format!("devices {strangers:#x} come or go and are not there");
+            return Err(invalid(why));
+        }
         state.address = saved.address;
+        state.changes = Changes { came: saved.came, leaving: saved.leaving };
         for ((slot, space), function) in state.slots.values_mut().zip(spaces).zip(&saved.functions)
         {
             slot.restore(space, function);
         }
         self.0.reroute(&mut state);
+        if state.changes != Changes::default() {
+            self.0.raise();
+        }
         Ok(())
     }
 }

@@ -11,6 +11,10 @@ use crate::SavedMsix;
 pub struct SavedRoot {
     /// The address register at port 0xcf8.
     pub address: u32,
+    /// Which devices have come without the guest knowing, a bit for each.
+    pub came: u32,
+    /// Which devices are to go without the guest knowing, a bit for each.
+    pub leaving: u32,
     /// The functions, by ascending device number.
     pub functions: Vec<SavedFunction>,
 }

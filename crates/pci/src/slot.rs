@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     msix_at: Option<u8>,
     /// Where in the space a capability with a window is, and its fields.
     windows: Vec<(u8, CapabilityWindow)>,
+    /// What the function was last told.
+    bus_master: bool,
     pub(crate) registers: Arc<Registers>,
 }
 
@@ -78,16 +80,17 @@ impl Slot {
         }
         function.connect(lines);
         let registers = Arc::new(Registers { function, bars, doorbells, msix });
-        Ok(Self { config, msix_at, windows, registers })
+        Ok(Self { config, msix_at, windows, bus_master: false, registers })
     }
 
     /// Writes configuration space, as far as it is not a window's data.
     pub(crate) fn write(&mut self, offset: u16, data: &[u8]) {
         self.config.write(offset, data);
         if let Some((_, msix)) = &self.registers.msix {
-            let (enabled, masked) = self.msix_control(&self.config);
+            let (enabled, masked) = self.msix_control();
             msix.control(enabled, masked);
         }
+        self.tell_bus_master();
     }
 
     /// The register that an access of `len` bytes at `offset` reaches through a capability, if it is
@@ -130,14 +133,31 @@ impl Slot {
     pub(crate) fn restore(&mut self, config: ConfigSpace, saved: &SavedFunction) {
         self.config = config;
         if let (Some((_, msix)), Some(saved)) = (&self.registers.msix, &saved.msix) {
-            let (enabled, masked) = self.msix_control(&self.config);
+            let (enabled, masked) = self.msix_control();
             msix.restore(saved, enabled, masked);
+        }
+        self.tell_bus_master();
+    }
+
+    /// The function is no longer on the bus: it has no more business with guest RAM.
+    pub(crate) fn leave(&self) {
+        self.registers.function.bus_master(false);
+    }
+
+    fn tell_bus_master(&mut self) {
+        let on = self.config.bus_master();
+        if on != self.bus_master {
+            self.bus_master = on;
+            self.registers.function.bus_master(on);
         }
     }
 
-    fn msix_control(&self, config: &ConfigSpace) -> (bool, bool) {
-        let word = self.msix_at.map_or(0, |at| config.dword(at.into()));
-        (word & MSIX_ENABLE != 0, word & MSIX_MASK != 0)
+    /// Whether MSI-X is on, and whether its messages are held back: by its mask, or because the
+    /// function may not write to memory, which a message is.
+    fn msix_control(&self) -> (bool, bool) {
+        let word = self.msix_at.map_or(0, |at| self.config.dword(at.into()));
+        let masked = word & MSIX_MASK != 0 || !self.config.bus_master();
+        (word & MSIX_ENABLE != 0, masked)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use bus::{Buses, Range};
 use device::{
-    AccessError, Action, Bar, BarDoorbell, BarKind, Capability, EventFd, FakeWiring, Identity,
+    AccessError, Action, Bar, BarDoorbell, BarKind, Bdf, Capability, EventFd, FakeWiring, Identity,
     IrqLine, MsixLayout, PciFunction,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct TestHost {
     pub(crate) listening: Mutex<Vec<u64>>,
     /// Whether it refuses to listen.
     pub(crate) deaf: AtomicBool,
+    /// What the guest has let go of.
+    pub(crate) ejected: Mutex<Vec<Bdf>>,
 }
 
 impl Host for TestHost {
@@ -31,6 +33,10 @@ impl Host for TestHost {
         let vector = Arc::new(TestVector::default());
         lock(&self.vectors).push(Arc::clone(&vector));
         Ok(vector)
+    }
+
+    fn ejected(&self, at: Bdf) {
+        lock(&self.ejected).push(at);
     }
 
     fn listen(&self, address: u64, _: &EventFd) -> io::Result<()> {
@@ -83,6 +89,8 @@ pub(crate) struct TestFunction {
     pub(crate) lines: OnceLock<Vec<IrqLine>>,
     /// BAR, offset, data.
     pub(crate) written: Mutex<Vec<(u8, u64, Vec<u8>)>>,
+    /// What it was told of bus mastering.
+    pub(crate) mastering: Mutex<Vec<bool>>,
 }
 
 impl TestFunction {
@@ -122,6 +130,10 @@ impl PciFunction for TestFunction {
         assert!(self.lines.set(lines).is_ok(), "connected twice");
     }
 
+    fn bus_master(&self, on: bool) {
+        lock(&self.mastering).push(on);
+    }
+
     fn bar_read(&self, _: u8, _: u64, data: &mut [u8]) -> Result<(), AccessError> {
         data.fill(self.tag);
         Ok(())
@@ -147,6 +159,8 @@ pub(crate) const MEM32: u64 = ECAM + (1 << 20);
 pub(crate) const MEM32_LAST: u64 = MEM32 + (256 << 20) - 1;
 pub(crate) const MEM64: u64 = 1 << 36;
 pub(crate) const PORTS: u16 = 0xc000;
+/// Where the hot-plug controller is: behind the window.
+pub(crate) const HOTPLUG: u64 = MEM32_LAST + 1;
 
 impl TestBus {
     pub(crate) fn new() -> Self {

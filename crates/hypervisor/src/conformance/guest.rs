@@ -22,6 +22,7 @@ pub use exits::{
 };
 pub use interrupts::{
     a_halted_vcpu_wakes_by_its_interrupt, a_message_interrupts, doorbells_ring_without_an_exit,
+    doorbells_that_were_given_up_are_exits,
 };
 pub use pages::{the_dirty_log_names_written_pages, writes_to_read_only_memory_are_exits};
 pub use resume::{
@@ -40,6 +41,7 @@ pub fn all(hypervisor: &dyn Hypervisor) {
     a_halted_vcpu_wakes_by_its_interrupt(hypervisor);
     a_message_interrupts(hypervisor);
     doorbells_ring_without_an_exit(hypervisor);
+    doorbells_that_were_given_up_are_exits(hypervisor);
     writes_to_read_only_memory_are_exits(hypervisor);
     the_dirty_log_names_written_pages(hypervisor);
     an_access_under_way_is_not_saved(hypervisor);

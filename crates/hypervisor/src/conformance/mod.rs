@@ -40,7 +40,8 @@ pub use vcpus::{
     vcpu_indices_have_a_limit,
 };
 pub use wires::{
-    a_doorbell_has_one_event, interrupt_lines_have_events, messages_have_lines_of_their_own,
+    a_doorbell_can_be_given_up, a_doorbell_has_one_event, interrupt_lines_have_events,
+    messages_have_lines_of_their_own,
 };
 
 /// Everything that needs no guest code.
@@ -57,6 +58,7 @@ pub fn all(hypervisor: &dyn Hypervisor) {
     interrupt_lines_have_events(hypervisor);
     messages_have_lines_of_their_own(hypervisor);
     a_doorbell_has_one_event(hypervisor);
+    a_doorbell_can_be_given_up(hypervisor);
     a_machine_s_state_goes_into_another(hypervisor);
     a_vcpu_s_state_goes_into_another(hypervisor);
     state_that_is_cut_short_is_refused(hypervisor);

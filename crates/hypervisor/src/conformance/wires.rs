@@ -3,7 +3,7 @@
 use arch::IoAddr;
 
 use super::machine;
-use crate::{Hypervisor, MsiMessage, WireError};
+use crate::{EventFd, Hypervisor, MsiMessage, WireError};
 
 /// Every IOAPIC line has events, as many as are asked for; a line beyond all is an error.
 pub fn interrupt_lines_have_events(hypervisor: &dyn Hypervisor) {
@@ -42,13 +42,52 @@ pub fn messages_have_lines_of_their_own(hypervisor: &dyn Hypervisor) {
 /// A place, or a place and a value, has one event.
 pub fn a_doorbell_has_one_event(hypervisor: &dyn Hypervisor) {
     let vm = machine(hypervisor);
+    let bells = vm.doorbells();
+    let events = [event(), event(), event()];
     for at in [IoAddr::Pio(0x500), IoAddr::Mmio(0xd000_0050)] {
-        let _one = vm.ioeventfd(at, Some(1)).expect("a doorbell has an event");
-        let _two = vm.ioeventfd(at, Some(2)).expect("another value has another event");
-        match vm.ioeventfd(at, Some(2)) {
+        bells.listen(at, Some(1), &events[0]).expect("a doorbell has an event");
+        bells.listen(at, Some(2), &events[1]).expect("another value has another event");
+        match bells.listen(at, Some(2), &events[2]) {
             Err(WireError::Host { .. }) => {}
             other => panic!("{at:?} has an event for 2 already, but got {other:?}"),
         }
     }
-    let _any = vm.ioeventfd(IoAddr::Mmio(0xd000_0060), None).expect("a doorbell takes any value");
+    let anything = bells.listen(IoAddr::Mmio(0xd000_0060), None, &events[2]);
+    anything.expect("a doorbell takes any value");
+}
+
+/// What was listened for can be given up, exactly that, and as often as it is listened for again: the
+/// host keeps nothing of it.
+pub fn a_doorbell_can_be_given_up(hypervisor: &dyn Hypervisor) {
+    let vm = machine(hypervisor);
+    let bells = vm.doorbells();
+    let (one, other) = (event(), event());
+    for (at, value) in [
+        (IoAddr::Pio(0x500), None),
+        (IoAddr::Pio(0x502), Some(1)),
+        (IoAddr::Mmio(0xd000_0050), None),
+        (IoAddr::Mmio(0xd000_0054), Some(0x1_0000)),
+    ] {
+        for _ in 0..MOVES {
+            bells.listen(at, value, &one).expect("a doorbell has an event");
+            bells.unlisten(at, value, &one).expect("a doorbell can be given up");
+        }
+        bells.listen(at, value, &one).expect("a doorbell has an event");
+        let wrong = [(at, Some(7), &one), (at, value, &other), (IoAddr::Pio(0x600), value, &one)];
+        for (at, value, event) in wrong {
+            match bells.unlisten(at, value, event) {
+                Err(WireError::Host { .. }) => {}
+                found => panic!("there is no event for {value:?} at {at:?}, but got {found:?}"),
+            }
+        }
+        bells.unlisten(at, value, &one).expect("a refusal gives nothing up");
+        bells.listen(at, value, &other).expect("the place is free");
+    }
+}
+
+/// A place that is not free again would be refused at once.
+const MOVES: usize = 3;
+
+fn event() -> EventFd {
+    EventFd::new(libc::EFD_NONBLOCK).expect("the host has an event")
 }

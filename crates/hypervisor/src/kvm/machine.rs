@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arch::{IDENTITY_MAP, IoAddr, TSS_BASE};
-use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
+use arch::{IDENTITY_MAP, TSS_BASE};
+use kvm_ioctls::{Cap, VmFd};
 use memory::Region;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Host, chips::Chips, failed, os, routing::Routing, slots::Slots, vcpu::KvmVcpu};
 use crate::{
-    CreateError, DirtyLog, LogError, MapError, Msi, SlotId, StateError, Vcpu, Vm, VmConfig,
-    VmState, WireError,
+    CreateError, DirtyLog, Doorbells, LogError, MapError, Msi, SlotId, StateError, Vcpu, Vm,
+    VmConfig, VmState, WireError,
 };
 
 /// Interrupt lines of the IOAPIC.
@@ -100,26 +100,8 @@ impl Vm for Machine {
         Ok(event)
     }
 
-    fn ioeventfd(&self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError> {
-        let what = || match at {
-            IoAddr::Pio(port) => format!("an event for port {port:#x}"),
-            IoAddr::Mmio(addr) => format!("an event for address {addr:#x}"),
-        };
-        let event = event(what)?;
-        let place = match at {
-            IoAddr::Pio(port) => IoEventAddress::Pio(port.into()),
-            IoAddr::Mmio(addr) => IoEventAddress::Mmio(addr),
-        };
-        let registered = match (at, value) {
-            (_, None) => self.fd.register_ioevent(&event, &place, NoDatamatch),
-            (IoAddr::Mmio(_), Some(value)) => self.fd.register_ioevent(&event, &place, value),
-            (IoAddr::Pio(_), Some(value)) => match u16::try_from(value) {
-                Ok(value) => self.fd.register_ioevent(&event, &place, value),
-                Err(_) => Err(kvm_ioctls::Error::new(libc::EINVAL)),
-            },
-        };
-        registered.map_err(|error| WireError::Host { what: what(), source: os(error) })?;
-        Ok(event)
+    fn doorbells(&self) -> &dyn Doorbells {
+        self
     }
 
     fn save(&self) -> Result<VmState, StateError> {

@@ -7,6 +7,7 @@ mod capability;
 mod chips;
 mod class;
 mod debug;
+mod doorbells;
 mod exit;
 mod fault;
 mod host;
@@ -41,6 +42,13 @@ pub const DEVICE: &str = "/dev/kvm";
 
 /// CPUID leaf 1, ECX: the local APIC's timer has a deadline mode.
 const TSC_DEADLINE: u32 = 1 << 24;
+
+/// CPUID leaf: the sizes of addresses.
+const SIZES: u32 = 0x8000_0008;
+/// Every processor with 64 bits has so many for physical addresses, and four levels of page tables
+/// reach so far.
+const LEAST_BITS: u8 = 36;
+const MOST_BITS: u8 = 48;
 
 /// A KVM that has everything this crate relies on. Clones share one handle.
 ///
@@ -107,6 +115,19 @@ impl Hypervisor for Kvm {
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, CreateError> {
         Ok(machine::Machine::new(Arc::clone(&self.0), config)?)
     }
+
+    fn address_bits(&self) -> Result<u32, CreateError> {
+        Ok(address_bits(self.cpuid()?))
+    }
+}
+
+/// What CPUID says of addresses: those of the processor, and fewer of the guest where the host's page
+/// tables for guests do not reach as far (KVM then says so in bits 16 to 23), four levels at least.
+fn address_bits(cpuid: &[CpuidEntry]) -> u32 {
+    let sizes = cpuid.iter().find(|entry| entry.leaf == SIZES);
+    let [own, _, guest, _] = sizes.map_or(0, |entry| entry.eax).to_le_bytes();
+    let bits = if guest == 0 { own.min(MOST_BITS) } else { own.min(guest) };
+    bits.max(LEAST_BITS).into()
 }
 
 impl Host {
@@ -158,4 +179,16 @@ fn os(error: kvm_ioctls::Error) -> io::Error {
 
 fn failed(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {
     move |error| CreateError::Host { step, source: os(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_reach_as_far_as_processor_and_page_tables() {
+        let bits = |eax| address_bits(&[CpuidEntry { leaf: SIZES, eax, ..CpuidEntry::default() }]);
+        assert_eq!([0x3027, 0x3034, 0x30_3034, 0x34_3934].map(bits), [39, 48, 48, 52]);
+        assert_eq!(address_bits(&[]), 36);
+    }
 }

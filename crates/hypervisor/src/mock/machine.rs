@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    os::fd::{AsRawFd, RawFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,7 +13,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{Played, Script};
 use crate::{
-    Blob, CreateError, MapError, Msi, MsiMessage, SlotId, StateError, Vcpu, Vm, VmState, WireError,
+    Blob, CreateError, Doorbells, MapError, Msi, MsiMessage, SlotId, StateError, Vcpu, Vm, VmState,
+    WireError,
 };
 
 /// Interrupt lines that are not messages, as on a PC.
@@ -36,9 +39,18 @@ struct State {
     vcpus: Vec<u32>,
     lines: Vec<(u32, EventFd)>,
     edges: BTreeMap<u32, u64>,
-    doorbells: Vec<(IoAddr, Option<u32>, EventFd)>,
+    doorbells: Vec<Doorbell>,
     routes: BTreeMap<u32, MsiMessage>,
     messages: Vec<MsiMessage>,
+}
+
+#[derive(Debug)]
+struct Doorbell {
+    at: IoAddr,
+    value: Option<u32>,
+    /// By which the event is known again.
+    fd: RawFd,
+    event: EventFd,
 }
 
 impl Machine {
@@ -78,11 +90,15 @@ impl Machine {
     /// Writes to a doorbell as a guest would; tells whether there was one.
     pub fn ring(&self, at: IoAddr, value: u32) -> bool {
         let state = self.lock();
-        let found = state
-            .doorbells
-            .iter()
-            .find(|(place, wanted, _)| *place == at && wanted.is_none_or(|wanted| wanted == value));
-        found.is_some_and(|(.., event)| event.write(1).is_ok())
+        let matches =
+            |bell: &&Doorbell| bell.at == at && bell.value.is_none_or(|wanted| wanted == value);
+        let found = state.doorbells.iter().find(matches);
+        found.is_some_and(|bell| bell.event.write(1).is_ok())
+    }
+
+    /// The places of the doorbells, in the order in which they were asked for.
+    pub fn listening(&self) -> Vec<IoAddr> {
+        self.lock().doorbells.iter().map(|bell| bell.at).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -152,20 +168,8 @@ impl Vm for Machine {
         Ok(event)
     }
 
-    fn ioeventfd(&self, at: IoAddr, value: Option<u32>) -> Result<EventFd, WireError> {
-        let (event, ours) = pair("an event for a doorbell")?;
-        let mut state = self.lock();
-        let taken = state.doorbells.iter().any(|(place, wanted, _)| {
-            *place == at && (wanted.is_none() || value.is_none() || *wanted == value)
-        });
-        if taken {
-            return Err(WireError::Host {
-                what: format!("a second event at {at:?}"),
-                source: std::io::ErrorKind::AlreadyExists.into(),
-            });
-        }
-        state.doorbells.push((at, value, ours));
-        Ok(event)
+    fn doorbells(&self) -> &dyn Doorbells {
+        self
     }
 
     fn save(&self) -> Result<VmState, StateError> {
@@ -190,6 +194,33 @@ impl Vm for Machine {
 
     fn msi(&self) -> Option<&dyn Msi> {
         Some(self)
+    }
+}
+
+impl Doorbells for Machine {
+    fn listen(&self, at: IoAddr, value: Option<u32>, event: &EventFd) -> Result<(), WireError> {
+        let refused = |source| WireError::Host { what: format!("an event at {at:?}"), source };
+        let mut state = self.lock();
+        let shares = |other: Option<u32>| other.is_none() || value.is_none() || other == value;
+        if state.doorbells.iter().any(|bell| bell.at == at && shares(bell.value)) {
+            return Err(refused(io::ErrorKind::AlreadyExists.into()));
+        }
+        let fd = event.as_raw_fd();
+        let event = event.try_clone().map_err(refused)?;
+        state.doorbells.push(Doorbell { at, value, fd, event });
+        Ok(())
+    }
+
+    fn unlisten(&self, at: IoAddr, value: Option<u32>, event: &EventFd) -> Result<(), WireError> {
+        let mut state = self.lock();
+        let key = (at, value, event.as_raw_fd());
+        let found = state.doorbells.iter().position(|bell| (bell.at, bell.value, bell.fd) == key);
+        let found = found.ok_or_else(|| WireError::Host {
+            what: format!("to give up an event at {at:?}"),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        state.doorbells.remove(found);
+        Ok(())
     }
 }
 

@@ -39,4 +39,8 @@ impl Hypervisor for Host {
     fn create_vm(&self, _config: &VmConfig) -> Result<Arc<dyn Vm>, CreateError> {
         Ok(self.machine())
     }
+
+    fn address_bits(&self) -> Result<u32, CreateError> {
+        Ok(46)
+    }
 }

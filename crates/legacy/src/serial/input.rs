@@ -30,12 +30,18 @@ pub(super) trait Source: Send {
     fn next(&mut self) -> bool {
         false
     }
+
+    /// Whether somebody is there, after letting in who waits. What has no clients that come and go
+    /// always has somebody.
+    fn connected(&mut self) -> bool {
+        true
+    }
 }
 
 /// A descriptor that is read until its end.
-pub(super) struct Stream<S>(pub(super) S);
+pub(super) struct Descriptor<S>(pub(super) S);
 
-impl<S: io::Read + AsRawFd + Send> Source for Stream<S> {
+impl<S: io::Read + AsRawFd + Send> Source for Descriptor<S> {
     fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

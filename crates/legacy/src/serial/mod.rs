@@ -21,7 +21,7 @@ use device::{
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 pub use self::{
-    backend::{Backend, FileMode},
+    backend::{Backend, FileMode, Stream},
     uart::SavedSerial,
 };
 use self::{input::Input, uart::Uart};

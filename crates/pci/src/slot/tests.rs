@@ -83,6 +83,33 @@ fn a_function_gets_a_line_for_each_vector_which_its_table_decides() {
 }
 
 #[test]
+fn a_message_waits_for_bus_mastering() {
+    let bus = TestBus::new();
+    let (device, function) = bus.insert(with_msix(LAYOUT));
+    let base = u64::from(bus.read(device, 0x10));
+    bus.write(device, 0x40, 0x8000_0000);
+    bus.store(base + 0x100c, 0);
+    let vector = Arc::clone(&bus.host.vectors.lock().unwrap()[0]);
+    let delivered = || vector.delivered.lock().unwrap().len();
+    bus.write(device, 4, 2);
+    function.lines.get().unwrap()[0].raise().unwrap();
+    assert_eq!((delivered(), bus.load(base + 0x1800)), (0, 1));
+    bus.write(device, 4, 6);
+    assert_eq!((delivered(), bus.load(base + 0x1800)), (1, 0));
+}
+
+#[test]
+fn a_function_is_told_of_bus_mastering_when_it_changes() {
+    let bus = TestBus::new();
+    let (device, function) = bus.insert(TestFunction::with_memory(1, 0x1000));
+    for command in [6, 7, 2, 3, 4] {
+        bus.write(device, 4, command);
+    }
+    // `insert` has switched everything on.
+    assert_eq!(*function.mastering.lock().unwrap(), [true, false, true]);
+}
+
+#[test]
 fn the_function_sees_its_bar_but_not_the_msix_structures() {
     let bus = TestBus::new();
     let (device, function) = bus.insert(with_msix(LAYOUT));

@@ -1,5 +1,7 @@
 //! The devices, in AML (ACPI 6.5, chapters 6 and 19).
 
+mod hotplug;
+mod osc;
 mod pci;
 
 use acpi_tables::{
@@ -28,6 +30,11 @@ pub(super) fn body(nodes: &[Node]) -> Result<Vec<u8>, TablesError> {
         device(&mut devices, index, node)?;
     }
     let mut body = Scope::raw("\\_SB_".into(), devices);
+    for (index, node) in nodes.iter().enumerate() {
+        if let Node::PciHotplug { base, gsi } = *node {
+            hotplug(&mut body, nodes, index, (base, gsi))?;
+        }
+    }
     if nodes.iter().any(|node| matches!(node, Node::AcpiPower { .. })) {
         let state = Package::new(vec![&SOFT_OFF, &SOFT_OFF, &0_u8, &0_u8]);
         Name::new("\\_S5_".into(), &state).to_aml_bytes(&mut body);
@@ -74,6 +81,21 @@ fn device(body: &mut Vec<u8>, index: usize, node: &Node) -> Result<(), TablesErr
         // Fixed hardware is in the FADT.
         _ => {}
     }
+    Ok(())
+}
+
+/// The slots of the PCI root, if there is one.
+fn hotplug(
+    body: &mut Vec<u8>,
+    nodes: &[Node],
+    index: usize,
+    (base, gsi): (u64, u32),
+) -> Result<(), TablesError> {
+    let root = nodes.iter().position(|node| matches!(node, Node::PciRoot { .. }));
+    let Some(root) = root else { return Ok(()) };
+    let base = narrow("DSDT", "address of the PCI hot-plug controller", base, u32::MAX)?;
+    let root = format!("\\_SB_.{}", name('C', root));
+    hotplug::controller(body, &root, &format!("\\_SB_.{}", name('E', index)), base, gsi);
     Ok(())
 }
 

@@ -189,6 +189,18 @@ fn a_pci_root_is_in_the_dsdt_with_its_bus_and_windows() {
 }
 
 #[test]
+fn a_pci_root_says_what_the_os_may_control() {
+    let area = area(&[PCI], 1).unwrap();
+    let dsdt = table_at(&area, u64_at(tables(&area)[0], 140));
+    let uuid = b"\x5b\x4d\xdb\x33\xf7\x1f\x1c\x40\x96\x57\x74\x41\xc0\x3d\xd7\x66";
+    assert!(contains(dsdt, b"_OSC\x0c\x8a\x6b\x00CDW1"), "serialized, with 4 arguments");
+    assert!(contains(dsdt, uuid));
+    // And (CDW3, 0x3c, Local0), Return (Arg3)
+    assert!(contains(dsdt, b"\x7bCDW3\x0a\x3c\x60"));
+    assert!(contains(dsdt, b"\xa4\x6b"));
+}
+
+#[test]
 fn pci_windows_that_their_descriptors_cannot_hold_are_refused() {
     let Node::PciRoot { ecam, mem32, mem64, io } = PCI else { panic!("not a root") };
     let high = Window { first: mem32.first, last: 1 << 32 };
@@ -197,4 +209,30 @@ fn pci_windows_that_their_descriptors_cannot_hold_are_refused() {
     let ports = Some(Window { first: 0, last: 0x1_0000 });
     let error = area(&[Node::PciRoot { ecam, mem32, mem64, io: ports }], 1).unwrap_err();
     assert!(error.to_string().contains("port of a PCI window 0x10000 does not fit"), "{error}");
+}
+
+const HOTPLUG: Node = Node::PciHotplug { base: 0xc010_0000, gsi: 17 };
+
+#[test]
+fn a_hot_plug_controller_gives_the_root_slots_and_an_event() {
+    let area = area(&[PCI, HOTPLUG], 1).unwrap();
+    let dsdt = table_at(&area, u64_at(tables(&area)[0], 140));
+    // OperationRegion (PCST, SystemMemory, 0xc0100000, 12)
+    assert!(contains(dsdt, b"\x5b\x80PCST\x00\x0c\x00\x00\x10\xc0\x0a\x0c"));
+    for slot in [b"S001", b"S01F"] {
+        assert!(contains(dsdt, slot));
+    }
+    assert!(!contains(dsdt, b"S000"), "the host bridge stays where it is");
+    assert!(contains(dsdt, b"_HID\x0dACPI0013\0"));
+    // Extended interrupt: consumer, edge, active high, exclusive, line 17.
+    assert!(contains(dsdt, b"\x89\x06\x00\x03\x01\x11\x00\x00\x00"));
+}
+
+#[test]
+fn a_controller_without_a_bus_or_out_of_reach_is_not_described() {
+    let without = area(&[HOTPLUG], 1).unwrap();
+    assert!(!contains(&without, b"PCST"));
+    let far = Node::PciHotplug { base: 1 << 32, gsi: 17 };
+    let error = area(&[PCI, far], 1).unwrap_err().to_string();
+    assert!(error.contains("the PCI hot-plug controller 0x100000000 does not fit"), "{error}");
 }

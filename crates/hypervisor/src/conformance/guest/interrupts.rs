@@ -3,7 +3,7 @@
 use arch::IoAddr;
 
 use super::{Guest, Seen, code, out};
-use crate::{Hypervisor, MsiMessage, conformance::within_limit};
+use crate::{EventFd, Hypervisor, MsiMessage, conformance::within_limit};
 
 /// The vector of the message.
 const VECTOR: u32 = 0x50;
@@ -48,7 +48,21 @@ pub fn a_message_interrupts(hypervisor: &dyn Hypervisor) {
 pub fn doorbells_ring_without_an_exit(hypervisor: &dyn Hypervisor) {
     let mut guest = Guest::new(hypervisor, code::DOORBELL);
     let at = IoAddr::Pio(0x500);
-    let bell = guest.vm.ioeventfd(at, Some(0x1234)).expect("the doorbell has an event");
+    let bell = EventFd::new(libc::EFD_NONBLOCK).expect("the host has an event");
+    guest.vm.doorbells().listen(at, Some(0x1234), &bell).expect("the doorbell has an event");
     assert_eq!(guest.next(), Seen::Out { port: 0x500, width: 2, data: vec![0x35, 0x12] });
     assert_eq!(bell.read().ok(), Some(1), "the first write rang");
+}
+
+/// Writes to the place of a doorbell that was given up are exits.
+pub fn doorbells_that_were_given_up_are_exits(hypervisor: &dyn Hypervisor) {
+    let mut guest = Guest::new(hypervisor, code::DOORBELL);
+    let at = IoAddr::Pio(0x500);
+    let bell = EventFd::new(libc::EFD_NONBLOCK).expect("the host has an event");
+    guest.vm.doorbells().listen(at, None, &bell).expect("the doorbell has an event");
+    guest.vm.doorbells().unlisten(at, None, &bell).expect("the doorbell can be given up");
+    for low in [0x34, 0x35] {
+        assert_eq!(guest.next(), Seen::Out { port: 0x500, width: 2, data: vec![low, 0x12] });
+    }
+    assert_eq!(bell.read().ok(), None, "no write rang");
 }

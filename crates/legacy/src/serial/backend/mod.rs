@@ -2,8 +2,10 @@
 
 mod pty;
 mod shared;
+mod sink;
 mod socket;
 mod stdio;
+mod stream;
 
 use std::{
     any::Any,
@@ -16,8 +18,12 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::shared::Shared;
-use super::input::{Source, Stream};
+pub use self::stream::Stream;
+use self::{
+    shared::Shared,
+    sink::{Plain, Sink},
+};
+use super::input::{Descriptor, Source};
 
 /// What happens to a file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub enum FileMode {
     Truncate,
 }
 
-/// The other end of a serial line: a sink and, mostly, a source.
+/// The other end of a serial line, or of a port of another console: a sink and, mostly, a source.
 ///
 /// Standard output, files and other writers hold the guest back when they are slow. A pty or socket
 /// discards what the guest says while nobody is connected; a client that stops reading costs the
@@ -38,7 +44,7 @@ pub enum FileMode {
 /// clone of what its predecessor had. Only one of them may be attached at a time.
 #[derive(Clone)]
 pub struct Backend {
-    pub(super) sink: Shared<dyn Write + Send>,
+    pub(super) sink: Shared<dyn Sink>,
     pub(super) source: Option<Shared<dyn Source>>,
     pub(super) path: Option<PathBuf>,
 }
@@ -50,10 +56,10 @@ impl Backend {
     /// written when.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         let stdout = (&out as &dyn Any).is::<io::Stdout>().then(stdio::stdout);
-        let sink: Box<dyn Write + Send> = match stdout {
+        let sink: Box<dyn Sink> = match stdout {
             Some(Ok(stdout)) => Box::new(stdout),
             // Not standard output, or it is closed and will say so itself.
-            _ => Box::new(out),
+            _ => Box::new(Plain(out)),
         };
         Self { sink: Shared::new(sink), source: None, path: None }
     }
@@ -78,7 +84,7 @@ impl Backend {
             FileMode::Truncate => options.write(true).truncate(true),
         };
         let path = path.as_ref().to_owned();
-        let sink = Shared::new(Box::new(options.open(&path)?) as Box<dyn Write + Send>);
+        let sink = Shared::new(Box::new(Plain(options.open(&path)?)) as Box<dyn Sink>);
         Ok(Self { sink, source: None, path: Some(path) })
     }
 
@@ -121,9 +127,9 @@ impl Backend {
     /// The host gives no further descriptor.
     pub fn input(mut self, source: impl Read + AsRawFd + Send + 'static) -> io::Result<Self> {
         let source: Box<dyn Source> = if (&source as &dyn Any).is::<io::Stdin>() {
-            Box::new(Stream(stdio::stdin()?))
+            Box::new(Descriptor(stdio::stdin()?))
         } else {
-            Box::new(Stream(source))
+            Box::new(Descriptor(source))
         };
         self.source = Some(Shared::new(source));
         Ok(self)
@@ -134,12 +140,8 @@ impl Backend {
         self.sink.clone()
     }
 
-    fn both(
-        sink: impl Write + Send + 'static,
-        source: impl Source + 'static,
-        path: PathBuf,
-    ) -> Self {
-        let sink = Shared::new(Box::new(sink) as Box<dyn Write + Send>);
+    fn both(sink: impl Sink + 'static, source: impl Source + 'static, path: PathBuf) -> Self {
+        let sink = Shared::new(Box::new(sink) as Box<dyn Sink>);
         let source = Shared::new(Box::new(source) as Box<dyn Source>);
         Self { sink, source: Some(source), path: Some(path) }
     }

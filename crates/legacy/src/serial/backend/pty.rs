@@ -44,15 +44,31 @@ pub(super) struct Sink {
 
 impl Write for Sink {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let state = wait_until_writable(self.master.as_fd(), PollTimeout::ZERO)?;
-        if state.contains(PollFlags::POLLHUP) {
-            return Ok(data.len()); // nobody is there
+        if self.nobody()? {
+            return Ok(data.len());
         }
         self.patience.write(self.master.as_ref(), data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Sink {
+    fn nobody(&self) -> io::Result<bool> {
+        let state = wait_until_writable(self.master.as_fd(), PollTimeout::ZERO)?;
+        Ok(state.contains(PollFlags::POLLHUP))
+    }
+}
+
+impl super::Sink for Sink {
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.master.as_raw_fd())
+    }
+
+    fn try_write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.nobody()? { Ok(data.len()) } else { self.master.as_ref().write(data) }
     }
 }
 

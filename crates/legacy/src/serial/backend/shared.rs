@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use super::sink::Sink;
 use crate::{lock, serial::input::Source};
 
 /// A sink or source that outlives the port it is attached to, and is attached to the next one.
@@ -30,13 +31,23 @@ impl<T: ?Sized> fmt::Debug for Shared<T> {
     }
 }
 
-impl Write for Shared<dyn Write + Send> {
+impl Write for Shared<dyn Sink> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         lock(&self.0).write(data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         lock(&self.0).flush()
+    }
+}
+
+impl Sink for Shared<dyn Sink> {
+    fn fd(&self) -> Option<RawFd> {
+        lock(&self.0).fd()
+    }
+
+    fn try_write(&mut self, data: &[u8]) -> io::Result<usize> {
+        lock(&self.0).try_write(data)
     }
 }
 
@@ -55,5 +66,9 @@ impl Source for Shared<dyn Source> {
 
     fn next(&mut self) -> bool {
         lock(&self.0).next()
+    }
+
+    fn connected(&mut self) -> bool {
+        lock(&self.0).connected()
     }
 }

@@ -59,15 +59,32 @@ impl Write for Sink {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let client = lock(&self.client).clone();
         let Some(client) = client else { return Ok(data.len()) };
-        match self.patience.write(client.as_ref(), data) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(data.len()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(data.len()),
-            result => result,
-        }
+        or_gone(self.patience.write(client.as_ref(), data), data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl super::Sink for Sink {
+    fn fd(&self) -> Option<RawFd> {
+        None // the source's, which changes with it
+    }
+
+    fn try_write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let client = lock(&self.client).clone();
+        let Some(client) = client else { return Ok(data.len()) };
+        or_gone(client.as_ref().write(data), data)
+    }
+}
+
+/// A client that has gone reads as much as nobody.
+fn or_gone(result: io::Result<usize>, data: &[u8]) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(data.len()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(data.len()),
+        result => result,
     }
 }
 
@@ -110,6 +127,13 @@ impl Source for Listener {
         self.serving = self.accepted.take();
         lock(&self.client).clone_from(&self.serving);
         true
+    }
+
+    fn connected(&mut self) -> bool {
+        if self.serving.is_none() && self.read(&mut []).is_ok() {
+            self.next();
+        }
+        self.serving.is_some()
     }
 }
 

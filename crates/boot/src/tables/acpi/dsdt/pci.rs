@@ -6,6 +6,7 @@ use acpi_tables::{
 };
 use arch::Window;
 
+use super::{hotplug::Raw, osc};
 use crate::tables::{TablesError, bytes::narrow};
 
 /// The ports of the configuration mechanism, which the root itself uses.
@@ -46,6 +47,7 @@ pub(super) fn root(
             &Name::new("_SEG".into(), &0_u8),
             &Name::new("_BBN".into(), &0_u8),
             &Name::new("_CRS".into(), &resources),
+            &Raw(osc::method()),
         ],
     )
     .to_aml_bytes(body);
