@@ -4,9 +4,10 @@ use std::{
     fmt,
     io::{self, Read, Write},
     ops::Range,
+    os::fd::BorrowedFd,
 };
 
-use memory::{Bytes, GuestAddress, GuestMemory};
+use memory::{Bytes, GuestAddress, GuestMemory, Scatter};
 use vm_memory::ByteValued;
 
 use crate::walk::{Part, Parts};
@@ -23,13 +24,21 @@ pub struct Chain<'a> {
     pub reader: Reader<'a>,
     /// The room for the answer.
     pub writer: Writer<'a>,
+    /// How many chains of the queue this is made of: 1, or more after
+    /// [`Served::Merge`](crate::Served::Merge).
+    pub count: u16,
 }
 
 impl<'a> Chain<'a> {
     pub(crate) fn new(head: u16, memory: &'a GuestMemory, parts: &'a Parts) -> Self {
         let reader = Reader { cursor: Cursor::new(memory, parts.readable()) };
         let writer = Writer { cursor: Cursor::new(memory, parts.writable()) };
-        Self { head, reader, writer }
+        Self { head, reader, writer, count: 1 }
+    }
+
+    /// All of guest RAM, for requests that name addresses in it.
+    pub fn memory(&self) -> &'a GuestMemory {
+        self.reader.cursor.memory
     }
 }
 
@@ -68,6 +77,30 @@ impl Reader<'_> {
         Ok(object)
     }
 
+    /// Adds the places of the next `count` bytes, or of as many as there are, to `scatter`: a way to
+    /// them without a copy. They count as read.
+    ///
+    /// # Errors
+    /// None, as long as `scatter` is about the guest's own RAM.
+    pub fn gather(&mut self, count: usize, scatter: &mut Scatter) -> io::Result<usize> {
+        self.cursor.gather(count, scatter)
+    }
+
+    /// Writes the next `count` bytes, or as many as there are, to `fd` in one system call without a
+    /// copy: from `offset` of the file on, or where it stands. How many bytes the host took; they
+    /// count as read.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn write_to(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        offset: Option<u64>,
+        count: usize,
+    ) -> io::Result<usize> {
+        self.cursor.transfer(count, |scatter| scatter.write_to(fd, offset))
+    }
+
     /// Ends this reader after another `offset` bytes, and gives the rest to a second one.
     ///
     /// # Errors
@@ -104,6 +137,39 @@ impl Writer<'_> {
     /// There is less room.
     pub fn write_obj<T: ByteValued>(&mut self, object: T) -> io::Result<()> {
         self.write_all(object.as_slice())
+    }
+
+    /// Where the buffers are that are left: address and length of each, in RAM.
+    pub fn places(&self) -> impl Iterator<Item = (GuestAddress, u32)> {
+        let offset = u32::try_from(self.cursor.offset).unwrap_or(u32::MAX);
+        self.cursor.parts.iter().enumerate().map(move |(index, part)| match index {
+            0 => (GuestAddress(part.addr.0.wrapping_add(offset.into())), part.len - offset),
+            _ => (part.addr, part.len),
+        })
+    }
+
+    /// Adds the places of the next `count` bytes, or of as many as there are, to `scatter`: a way to
+    /// them without a copy. They count as written.
+    ///
+    /// # Errors
+    /// None, as long as `scatter` is about the guest's own RAM.
+    pub fn gather(&mut self, count: usize, scatter: &mut Scatter) -> io::Result<usize> {
+        self.cursor.gather(count, scatter)
+    }
+
+    /// Fills the next `count` bytes, or as many as there are, from `fd` in one system call without a
+    /// copy: from `offset` of the file on, or where it stands. How many bytes came, 0 at the file's
+    /// end; they count as written.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn read_from(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        offset: Option<u64>,
+        count: usize,
+    ) -> io::Result<usize> {
+        self.cursor.transfer(count, |scatter| scatter.read_from(fd, offset))
     }
 
     /// Ends this writer after another `offset` bytes, and gives the rest to a second one.
@@ -175,6 +241,22 @@ impl<'a> Cursor<'a> {
         Ok(done)
     }
 
+    fn gather(&mut self, count: usize, scatter: &mut Scatter) -> io::Result<usize> {
+        self.each(count, |addr, at| scatter.push(addr, at.len()).map_err(io::Error::other))
+    }
+
+    /// One system call about the next `count` bytes; the cursor goes on by what it did.
+    fn transfer(
+        &mut self,
+        count: usize,
+        call: impl FnOnce(&Scatter) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut scatter = Scatter::new(self.memory.clone());
+        self.clone().gather(count, &mut scatter)?;
+        let done = call(&scatter)?;
+        self.each(done, |_, _| Ok(()))
+    }
+
     fn split_at(&mut self, offset: usize) -> io::Result<Self> {
         if offset > self.available {
             let why = format!("cannot split {} bytes at {offset}", self.available);
@@ -204,6 +286,8 @@ fn size(len: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::{fd::AsFd, unix::net::UnixStream};
+
     use device::{FakeWiring, Wiring};
     use virtio_queue::desc::split::Descriptor;
 
@@ -249,6 +333,46 @@ mod tests {
         assert!(chain.writer.write_obj(0_u8).is_err());
         assert_eq!(memory.read_obj::<[u8; 4]>(GuestAddress(0x300)).unwrap(), *b"123\0");
         assert_eq!(memory.read_obj::<[u8; 5]>(GuestAddress(0x400)).unwrap(), *b"4567\0");
+    }
+
+    #[test]
+    fn a_file_is_filled_and_read_in_one_call_across_buffers() {
+        let (memory, parts) = chain();
+        let mut chain = Chain::new(0, &memory, &parts);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert_eq!(chain.reader.write_to(ours.as_fd(), None, 4).unwrap(), 4);
+        assert_eq!((chain.reader.bytes_read(), chain.reader.available_bytes()), (4, 1));
+        assert_eq!(chain.writer.read_from(theirs.as_fd(), None, 100).unwrap(), 4);
+        assert_eq!((chain.writer.bytes_written(), chain.writer.available_bytes()), (4, 3));
+        assert_eq!(memory.read_obj::<[u8; 3]>(GuestAddress(0x300)).unwrap(), *b"abc");
+        assert_eq!(memory.read_obj::<[u8; 2]>(GuestAddress(0x400)).unwrap(), *b"d\0");
+    }
+
+    #[test]
+    fn a_refused_transfer_leaves_the_chain_as_it_was() {
+        let (memory, parts) = chain();
+        let mut chain = Chain::new(0, &memory, &parts);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let error = chain.writer.read_from(theirs.as_fd(), None, 7).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!((chain.writer.bytes_written(), chain.writer.available_bytes()), (0, 7));
+        drop(ours);
+        assert_eq!(chain.writer.read_from(theirs.as_fd(), None, 7).unwrap(), 0);
+    }
+
+    #[test]
+    fn places_are_those_of_what_is_left() {
+        let (memory, parts) = chain();
+        let mut chain = Chain::new(0, &memory, &parts);
+        let places = |chain: &Chain<'_>| -> Vec<_> {
+            chain.writer.places().map(|(addr, len)| (addr.0, len)).collect()
+        };
+        assert_eq!(places(&chain), [(0x300, 3), (0x400, 4)]);
+        chain.writer.write_all(b"12").unwrap();
+        assert_eq!(places(&chain), [(0x302, 1), (0x400, 4)]);
+        chain.writer.write_all(b"3").unwrap();
+        assert_eq!(places(&chain), [(0x400, 4)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use device::Persist;
 
-use crate::Chain;
+use crate::{Chain, Offload, Pending};
 
 /// A virtio device: it serves one chain of buffers after the other, and knows neither rings nor
 /// registers nor interrupts.
@@ -50,11 +50,28 @@ pub trait Device: Persist + Send + 'static {
     /// anything.
     fn serve(&mut self, queue: u16, chain: &mut Chain<'_>) -> Served;
 
+    /// Ends chains that were left [pending](Served::Pending) and are done. Called after every turn of
+    /// a queue that left some, which makes it the place to start what was taken, and when a
+    /// [source](Self::sources) becomes ready.
+    ///
+    /// Before the device is reset, a queue taken away or the state saved, the worker waits until
+    /// none is pending, on the sources, however long the host takes.
+    fn complete(&mut self, _pending: &mut Pending<'_>) {}
+
     /// File descriptors whose becoming ready (readable or writable, edge-triggered) makes stalled
     /// queues worth another try. Read once, when the I/O thread takes the device; they stay open
     /// as long as the device lives.
     fn sources(&self) -> Vec<RawFd> {
         Vec::new()
+    }
+
+    /// Whoever has the queues served elsewhere, for a device that does not serve them itself: the
+    /// same answer every time. [`serve`](Self::serve) and [`complete`](Self::complete) are then never
+    /// called, and [`features`](Self::features) must say which of
+    /// [`INDIRECT_DESC`](crate::feature::INDIRECT_DESC) and
+    /// [`EVENT_IDX`](crate::feature::EVENT_IDX) can be offered.
+    fn offload(&mut self) -> Option<&mut dyn Offload> {
+        None
     }
 }
 
@@ -69,4 +86,12 @@ pub enum Served {
     /// [source](Device::sources) becomes ready, another queue has made progress or a
     /// [`Handle`](crate::Handle) has touched the device; perhaps also in between.
     Stall,
+    /// Kept: the worker holds the chain until the device [completes](Device::complete) it. Not for a
+    /// chain that was merged.
+    Pending,
+    /// Too small: the chain is served again, from its start, as soon as it and the chains after it in
+    /// its queue have room for this many bytes together; until then, and if the driver offers no
+    /// more, it is as with [`Stall`](Self::Stall). All of them come back to the driver at once
+    /// (virtio 1.3 §5.1.6.3.2: merged receive buffers).
+    Merge(u32),
 }

@@ -12,6 +12,9 @@ pub const RING_RESET: u64 = 1 << 40;
 /// What the worker and its transports implement for every device.
 pub(crate) const OURS: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_RESET;
 
+/// What can be offered for queues that are served elsewhere, if their server has it.
+pub(crate) const OFFLOAD: u64 = INDIRECT_DESC | EVENT_IDX;
+
 /// The bits that a device type may define: 0 to 23 and 50 to 127. The rest is about queues and
 /// transports, of which a device knows nothing.
 pub(crate) const DEVICE: u64 = !(((1 << 50) - 1) & !((1 << 24) - 1));

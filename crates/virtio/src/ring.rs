@@ -3,7 +3,7 @@
 use memory::{GuestAddress, GuestMemory, GuestMemoryBackend};
 use virtio_queue::{Queue, QueueState, QueueT};
 
-use crate::RingState;
+use crate::{RingState, in_flight::InFlight, used};
 
 /// Largest split queue (virtio 1.3 §2.7).
 const MAX_SIZE: u16 = 32768;
@@ -20,6 +20,14 @@ pub(crate) struct Ring {
     queue: Option<Queue>,
     /// The device has said [`Served::Stall`](crate::Served::Stall).
     pub(crate) stalled: bool,
+    /// The device has said [`Served::Pending`](crate::Served::Pending) to these.
+    pub(crate) in_flight: InFlight,
+    /// Somebody else serves the ring: it must not be touched.
+    pub(crate) offloaded: bool,
+    /// Pending chains were used, and the driver does not know yet.
+    pub(crate) untold: bool,
+    /// Index of the used ring when the driver's wish for interrupts was last looked at.
+    told: u16,
 }
 
 /// Why a queue cannot be used.
@@ -37,6 +45,9 @@ pub enum RingError {
         /// What the device offers.
         max: u16,
     },
+    /// The host has no event left for a queue.
+    #[error("the host has no event left for a queue: {0}")]
+    Event(std::io::ErrorKind),
     /// A ring is not aligned, or does not lie in RAM.
     #[error("{what} at {addr:#x} is not {len} bytes of RAM aligned to {align}")]
     Place {
@@ -65,6 +76,10 @@ impl Ring {
             device: 0,
             queue: None,
             stalled: false,
+            in_flight: InFlight::default(),
+            offloaded: false,
+            untold: false,
+            told: 0,
         })
     }
 
@@ -79,6 +94,7 @@ impl Ring {
     pub(crate) fn disable(&mut self) {
         self.queue = None;
         self.stalled = false;
+        self.untold = false;
     }
 
     pub(crate) fn max_size(&self) -> u16 {
@@ -93,9 +109,26 @@ impl Ring {
         self.queue.as_mut()
     }
 
+    /// How many chains the device has kept.
+    pub(crate) fn pending(&self) -> usize {
+        self.in_flight.count()
+    }
+
+    /// Whether the driver wants to be interrupted for what was used since this was last asked.
+    pub(crate) fn wants_interrupt(
+        &mut self,
+        memory: &GuestMemory,
+    ) -> Result<bool, virtio_queue::Error> {
+        let Some(queue) = self.queue.as_ref() else { return Ok(false) };
+        let wants = used::wants_interrupt(queue, memory, self.told)?;
+        self.told = queue.next_used();
+        Ok(wants)
+    }
+
     /// The driver puts the queue into use, from its start.
     pub(crate) fn enable(&mut self, memory: &GuestMemory, events: bool) -> Result<(), RingError> {
         self.queue = Some(self.build(memory, events, (0, 0))?);
+        self.told = 0;
         Ok(())
     }
 
@@ -174,6 +207,7 @@ impl Ring {
         if state.ready {
             let indices = (state.next_avail, state.next_used);
             ring.queue = Some(ring.build(memory, events, indices)?);
+            ring.told = state.next_used;
         }
         Ok(ring)
     }

@@ -57,3 +57,21 @@ impl Versioned for MmioState {
     const KIND: &'static str = "virtio.mmio";
     const VERSION: u32 = 1;
 }
+
+/// A device on the PCI transport, without what the bus saves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PciState {
+    pub(crate) device_features_sel: u32,
+    pub(crate) driver_features_sel: u32,
+    pub(crate) queue_sel: u32,
+    pub(crate) isr: u32,
+    pub(crate) config_vector: u16,
+    pub(crate) queue_vectors: Vec<u16>,
+    pub(crate) worker: WorkerState,
+}
+
+impl Versioned for PciState {
+    const KIND: &'static str = "virtio.pci";
+    const VERSION: u32 = 1;
+}

@@ -38,17 +38,21 @@ pub(crate) enum Malformed {
 }
 
 impl Parts {
-    /// Reads the descriptors of a chain, each once, and checks them. What the driver changes later
-    /// is not looked at.
+    /// Forgets the buffers, and keeps the room for them.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.readable = 0;
+    }
+
+    /// Reads the descriptors of a chain, each once, checks them, and adds its buffers to those that
+    /// are there. What the driver changes later is not looked at.
     pub(crate) fn walk(
         &mut self,
         chain: impl Iterator<Item = Descriptor>,
         memory: &GuestMemory,
         queue_size: u16,
     ) -> Result<(), Malformed> {
-        self.list.clear();
-        self.readable = 0;
-        let limit = usize::from(queue_size).max(MIN_LIMIT);
+        let limit = self.list.len().saturating_add(usize::from(queue_size).max(MIN_LIMIT));
         let mut continues = true;
         for descriptor in chain {
             self.push(&descriptor, memory, limit)?;
@@ -88,6 +92,11 @@ impl Parts {
     /// What the device may read.
     pub(crate) fn readable(&self) -> &[Part] {
         self.list.get(..self.readable).unwrap_or_default()
+    }
+
+    /// How many bytes the device may write.
+    pub(crate) fn room(&self) -> u32 {
+        self.writable().iter().fold(0, |sum: u32, part| sum.saturating_add(part.len))
     }
 
     /// What the device may write.

@@ -8,12 +8,14 @@ use device::{
 use memory::GuestMemory;
 
 use crate::{
-    Change, Device, Negotiation, RingError, WorkerState, feature,
+    Change, Device, Negotiation, Pending, RingError, WorkerState,
+    drain::Sources,
+    feature,
     interrupt::Interrupt,
+    offload,
     ring::Ring,
     status,
-    turn::{End, Turn},
-    walk::Parts,
+    turn::{Broken, End, Scratch, Turn},
 };
 
 /// A device, its queues and what was agreed with the driver. The I/O thread rings it, transports set
@@ -23,41 +25,58 @@ pub(crate) struct Worker<D> {
     memory: GuestMemory,
     negotiation: Negotiation,
     rings: Vec<Ring>,
+    /// Each has the I/O thread look at a queue.
     doorbells: Vec<EventFd>,
+    /// Of a device whose queues are served elsewhere. The transport's doorbells are there then.
+    offload: Option<offload::Events>,
     interrupt: Arc<dyn Interrupt>,
     /// The configuration as the driver was last told of it.
     config: Vec<u8>,
     generation: u32,
-    parts: Parts,
+    scratch: Scratch,
     /// How often the device had to ask for a reset, for the log.
     failures: u64,
+    /// Queues are left alone: see [`pause`](Self::pause).
+    paused: bool,
 }
 
 impl<D: Device> Worker<D> {
     /// A worker without doorbells: see [`connect`](Self::connect).
     pub(crate) fn new(
-        device: D,
+        mut device: D,
         memory: GuestMemory,
         interrupt: Arc<dyn Interrupt>,
     ) -> Result<Self, RingError> {
-        let rings = device.queues().iter().map(|&max| Ring::new(max)).collect::<Result<_, _>>()?;
+        let rings = device.queues().iter().map(|&max| Ring::new(max));
+        let rings = rings.collect::<Result<Vec<_>, _>>()?;
+        let elsewhere = device.offload().is_some();
+        let ours = if elsewhere {
+            device.features() & feature::OFFLOAD | feature::OURS & !feature::OFFLOAD
+        } else {
+            feature::OURS
+        };
         Ok(Self {
             memory,
-            negotiation: Negotiation::new(device.features() & feature::DEVICE | feature::OURS),
+            negotiation: Negotiation::new(device.features() & feature::DEVICE | ours),
+            doorbells: if elsewhere { offload::events(rings.len())? } else { Vec::new() },
+            offload: elsewhere.then(|| offload::Events::new(rings.len())).transpose()?,
             rings,
-            doorbells: Vec::new(),
             interrupt,
             config: device.config().to_vec(),
             generation: 0,
-            parts: Parts::default(),
+            scratch: Scratch::default(),
             failures: 0,
+            paused: false,
             device,
         })
     }
 
     /// Gives the worker its doorbells, one for each queue.
     pub(crate) fn connect(&mut self, doorbells: Vec<EventFd>) {
-        self.doorbells = doorbells;
+        match &mut self.offload {
+            Some(events) => events.kicks = doorbells,
+            None => self.doorbells = doorbells,
+        }
     }
 
     pub(crate) fn queues(&self) -> usize {
@@ -83,11 +102,16 @@ impl<D: Device> Worker<D> {
                 if bits & status::DRIVER_OK != 0 {
                     self.ring_all();
                 }
+                if bits & status::FAILED != 0 {
+                    self.take_back_all();
+                }
             }
         }
     }
 
     fn reset(&mut self) {
+        self.drain();
+        self.take_back_all();
         self.device.reset();
         self.rings.iter_mut().for_each(Ring::reset);
         self.interrupt.clear();
@@ -123,6 +147,8 @@ impl<D: Device> Worker<D> {
 
     /// The driver takes a queue out of use.
     pub(crate) fn disable(&mut self, index: u32) {
+        self.drain();
+        self.take_back(index);
         let ring = usize::try_from(index).ok().and_then(|index| self.rings.get_mut(index));
         if let Some(ring) = ring {
             ring.disable();
@@ -134,6 +160,8 @@ impl<D: Device> Worker<D> {
         if self.negotiation.features() & feature::RING_RESET == 0 {
             return;
         }
+        self.drain();
+        self.take_back(index);
         let ring = usize::try_from(index).ok().and_then(|index| self.rings.get_mut(index));
         if let Some(ring) = ring {
             ring.reset();
@@ -186,11 +214,15 @@ impl<D: Device> Worker<D> {
     /// Runs queue number `index` for one turn.
     fn run(&mut self, index: u16) {
         let Some(ring) = self.rings.get_mut(usize::from(index)) else { return };
-        if !self.negotiation.is_running() || !ring.is_ready() {
+        if !self.negotiation.is_running() || !ring.is_ready() || self.paused {
             return;
         }
-        let Self { device, memory, parts, .. } = self;
-        let turn = Turn { index, memory, parts };
+        let Self { device, memory, scratch, offload, .. } = self;
+        if let Some(events) = offload {
+            let handed = events.hand_over(index, device, (ring, memory));
+            return handed.unwrap_or_else(|error| self.fail(&error));
+        }
+        let turn = Turn { index, memory, scratch };
         let (work, end) = match turn.run(device, ring) {
             Ok(done) => done,
             Err(broken) => return self.fail(&broken),
@@ -206,6 +238,87 @@ impl<D: Device> Worker<D> {
         if work.chains > 0 {
             self.ring_stalled_but(Some(index.into()));
         }
+        if work.kept > 0 {
+            self.complete();
+        }
+    }
+
+    fn take_back(&mut self, index: u32) {
+        let Ok(index) = u16::try_from(index) else { return };
+        if let Some(ring) = self.rings.get_mut(usize::from(index)) {
+            offload::take_back(index, &mut self.device, ring);
+        }
+    }
+
+    /// Has nobody else serve a queue any longer.
+    fn take_back_all(&mut self) {
+        (0..).take(self.rings.len()).for_each(|index| self.take_back(index));
+    }
+
+    /// Sees to a server of queues that has something to say.
+    fn heed_server(&mut self) {
+        let Some(server) = self.device.offload() else { return };
+        let heeded = server.ready();
+        self.refresh_config(true);
+        if let Err(error) = heeded {
+            self.fail(&error);
+        }
+    }
+
+    /// A server of queues has used buffers, says event number `call`.
+    fn called(&mut self, call: u32) {
+        let Ok(index) = u16::try_from(call ^ CALL) else { return };
+        let call = self.offload.as_ref().and_then(|events| events.calls.get(usize::from(index)));
+        // Nothing to read means that somebody else has seen to it.
+        if call.is_some_and(|call| call.read().is_ok()) && self.negotiation.is_running() {
+            self.interrupt.used(index);
+            if let Some(server) = self.device.offload() {
+                server.called(index);
+            }
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.rings.iter().map(Ring::pending).sum()
+    }
+
+    /// Has the device end what it can of what it has kept.
+    fn complete(&mut self) {
+        let running = self.negotiation.is_running();
+        let mut pending = Pending::new(&self.memory, &mut self.rings, running);
+        self.device.complete(&mut pending);
+        if let Some(broken) = pending.into_broken() {
+            return self.fail(&broken);
+        }
+        let mut progress = false;
+        for (index, ring) in (0..).zip(&mut self.rings) {
+            if !std::mem::take(&mut ring.untold) {
+                continue;
+            }
+            progress = true;
+            match ring.wants_interrupt(&self.memory) {
+                Ok(true) => self.interrupt.used(index),
+                Ok(false) => {}
+                Err(source) => return self.fail(&Broken::Ring { index, source }),
+            }
+        }
+        if progress {
+            self.refresh_config(true);
+            self.ring_stalled();
+        }
+    }
+
+    /// Waits until the device has ended all that it has kept.
+    fn drain(&mut self) {
+        if self.pending() == 0 {
+            return;
+        }
+        self.complete();
+        let sources = Sources::new(&self.device.sources());
+        while self.pending() > 0 {
+            sources.wait();
+            self.complete();
+        }
     }
 
     /// The device can no longer be used as it is; its driver must reset it.
@@ -215,6 +328,7 @@ impl<D: Device> Worker<D> {
             let count = self.failures;
             log::warn!("virtio device type {} needs a reset: {why} ({count} so far)", D::ID);
         }
+        self.take_back_all();
         if self.negotiation.fail() {
             self.interrupt.config();
         }
@@ -243,7 +357,12 @@ impl<D: Device> Worker<D> {
         }
     }
 
+    /// What the worker holds, when nothing is pending any more.
     pub(crate) fn save(&mut self) -> Result<WorkerState, SaveError> {
+        self.drain();
+        self.take_back_all();
+        // Whoever serves them gets them again when the I/O thread next runs.
+        self.ring_all();
         Ok(WorkerState {
             status: self.negotiation.status(),
             features: self.negotiation.accepted(),
@@ -277,6 +396,7 @@ impl<D: Device> Worker<D> {
         let rings = restored.collect::<Result<_, _>>()?;
         self.device.restore_section(state.device)?;
 
+        self.take_back_all();
         self.rings = rings;
         self.negotiation = negotiation;
         self.generation = state.generation;
@@ -285,6 +405,19 @@ impl<D: Device> Worker<D> {
         // Whatever rang while the state was saved is not in it.
         self.ring_all();
         Ok(())
+    }
+
+    /// Leaves guest RAM alone from now on, or no longer does. What is pending ends first; what rings
+    /// meanwhile is looked at afterwards.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        if paused {
+            self.drain();
+            self.take_back_all();
+        }
+        self.paused = paused;
+        if !paused {
+            self.ring_all();
+        }
     }
 }
 
@@ -295,10 +428,12 @@ impl<D: Device> MutEventSubscriber for Worker<D> {
             .iter()
             .zip(0..)
             .map(|(doorbell, index)| Events::with_data(doorbell, index, EventSet::IN));
+        let calls = self.offload.iter().flat_map(|events| events.calls.iter().zip(CALL..));
+        let calls = calls.map(|(call, index)| Events::with_data(call, index, EventSet::IN));
         let ready = EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED;
         let sources = self.device.sources().into_iter();
         let sources = sources.map(|source| Events::with_data_raw(source, SOURCE, ready));
-        for events in doorbells.chain(sources) {
+        for events in doorbells.chain(calls).chain(sources) {
             if let Err(error) = ops.add(events) {
                 log::error!("an event of virtio device type {} is lost: {error}", D::ID);
             }
@@ -307,9 +442,13 @@ impl<D: Device> MutEventSubscriber for Worker<D> {
 
     fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
         if events.data() == SOURCE {
+            if self.pending() > 0 {
+                self.complete();
+            }
+            self.heed_server();
             return self.ring_stalled();
         }
-        let Ok(index) = u16::try_from(events.data()) else { return };
+        let Ok(index) = u16::try_from(events.data()) else { return self.called(events.data()) };
         if let Some(doorbell) = self.doorbells.get(usize::from(index)) {
             // Nothing to read means that it was read already: one turn too many does no harm.
             drop(doorbell.read());
@@ -317,6 +456,9 @@ impl<D: Device> MutEventSubscriber for Worker<D> {
         self.run(index);
     }
 }
+
+/// What the events carry by which servers of queues call, beside the number of the queue.
+const CALL: u32 = 1 << 16;
 
 /// What the events of sources carry in place of a queue number.
 const SOURCE: u32 = u32::MAX;

@@ -1,15 +1,19 @@
 //! A driver for tests: registers through the buses, rings in guest RAM, events through an event
 //! manager.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bus::Buses;
-use device::{Attach, Component, FakeWiring, IoAddr, Node, Subscriber, Wiring};
-use event_manager::{EventManager, SubscriberOps};
+use device::{Attach, FakeWiring, Node, PciFunction};
 use memory::{Bytes, GuestAddress, GuestMemory};
 use snapshot::Section;
 
-use super::queue::Queue;
+use super::{
+    machine::Machine,
+    probe::{self, DATA},
+    queue::Queue,
+    register::{Half, Place, Register},
+};
 use crate::{feature, status};
 
 /// How often events may follow from events before the device counts as restless.
@@ -19,22 +23,19 @@ const RAM: usize = 1 << 20;
 /// The steps of initialization, without the first and the last.
 const AGREED: u8 = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
 
-/// A virtio driver without a guest. It attaches a device to a [`FakeWiring`] and drives it by what
-/// the device claimed there: buses, doorbells, events, one interrupt line. Methods panic where a
-/// conforming device gives no reason to.
+/// A virtio driver without a guest. It attaches a device to a machine of its own, by MMIO or to a PCI
+/// bus, whichever transport the device is on, finds it there as a driver does, and drives it by what it
+/// found: buses, doorbells, events, interrupts. Methods panic where a conforming device gives no reason
+/// to.
 pub struct Driver {
-    wiring: FakeWiring,
-    buses: Arc<Buses>,
-    memory: GuestMemory,
-    events: EventManager<Subscriber>,
-    base: u64,
-    gsi: u32,
+    pub(super) machine: Machine,
+    pub(super) place: Place,
     /// The queues, as the driver sees them.
     pub queues: Vec<Queue>,
 }
 
 impl Driver {
-    /// Attaches `device` to wiring of its own.
+    /// Attaches `device` to a machine of its own.
     ///
     /// # Panics
     /// It cannot be attached, or announces no registers.
@@ -47,91 +48,138 @@ impl Driver {
     /// # Panics
     /// It cannot be attached, or announces no registers.
     pub fn with_handle<A: Attach>(device: A) -> (Self, A::Handle) {
-        let mut wiring = FakeWiring::new().expect("the host gives a mebibyte");
-        let handle = wiring.attach(device).expect("the device can be attached");
-        let buses = wiring.freeze().expect("the device's claims do not overlap");
-        let buses = Arc::new(buses);
-        let node = wiring.nodes.iter().find_map(|node| match node {
-            Node::VirtioMmio { base, gsi, .. } => Some((*base, *gsi)),
+        Self::beside(device, Vec::new())
+    }
+
+    /// As [`with_handle`](Self::with_handle), with `others` behind the device on its PCI bus.
+    pub(super) fn beside<A: Attach>(
+        device: A,
+        others: Vec<Arc<dyn PciFunction>>,
+    ) -> (Self, A::Handle) {
+        let (machine, handle) = Machine::new(device, others);
+        let node = machine.wiring.nodes.iter().find_map(|node| match node {
+            Node::VirtioMmio { base, gsi, .. } => Some(Place::Mmio { base: *base, gsi: *gsi }),
             _ => None,
         });
-        let (base, gsi) = node.expect("the device announces its registers");
-        let mut events = EventManager::new().expect("the host gives an event loop");
-        for subscriber in &wiring.subscribers {
-            events.add_subscriber(Arc::clone(subscriber));
-        }
-        let memory = wiring.memory();
-        let mut driver = Self { wiring, buses, memory, events, base, gsi, queues: Vec::new() };
+        let place = node.unwrap_or_else(|| Place::Pci(probe::find(&machine)));
+        let mut driver = Self { machine, place, queues: Vec::new() };
         driver.find_queues();
         (driver, handle)
     }
 
     fn find_queues(&mut self) {
         for index in 0.. {
-            self.write(0x030, index);
-            let Some(max) = u16::try_from(self.read(0x034)).ok().filter(|max| *max > 0) else {
-                break;
-            };
-            self.queues.push(Queue::new(self.memory.clone(), index, max));
+            self.set(Register::QueueSelect, index);
+            let max = u16::try_from(self.get(Register::QueueMax)).ok();
+            let Some(max) = max.filter(|max| *max > 0) else { break };
+            self.queues.push(Queue::new(self.memory().clone(), index, max));
         }
-        self.write(0x030, 0);
+        self.set(Register::QueueSelect, 0);
     }
 
     /// Guest RAM: 1 MiB from address 0 on.
     pub fn memory(&self) -> &GuestMemory {
-        &self.memory
+        &self.machine.memory
     }
 
     /// The buses, as vCPUs share them.
     pub fn buses(&self) -> &Arc<Buses> {
-        &self.buses
+        &self.machine.buses
     }
 
-    /// The address of the registers.
+    /// The address of the registers: of the window of MMIO, or of the BAR.
     pub fn base(&self) -> u64 {
-        self.base
+        match &self.place {
+            Place::Mmio { base, .. } => *base,
+            Place::Pci(function) => function.bar,
+        }
     }
 
     /// The wiring, of which buses were taken already.
     pub fn wiring(&self) -> &FakeWiring {
-        &self.wiring
+        &self.machine.wiring
     }
 
-    /// Reads the register at `offset`.
+    /// The device type, as the transport says it.
+    pub fn id(&self) -> u32 {
+        match &self.place {
+            Place::Mmio { .. } => self.read(0x008),
+            Place::Pci(function) => function.id,
+        }
+    }
+
+    /// Reads four bytes at `offset` from [`base`](Self::base) on.
     pub fn read(&self, offset: u64) -> u32 {
-        let mut data = [0xff; 4];
-        self.buses.mmio.read(self.base + offset, &mut data);
-        u32::from_le_bytes(data)
+        probe::get(self.buses(), self.base() + offset, 4)
     }
 
-    /// Writes the register at `offset`.
+    /// Writes four bytes at `offset` from [`base`](Self::base) on.
     pub fn write(&self, offset: u64, value: u32) {
-        self.buses.mmio.write(self.base + offset, &value.to_le_bytes());
+        probe::set(self.buses(), self.base() + offset, 4, value);
+    }
+
+    /// Guest physical address of a register, and its width in bytes.
+    pub fn register(&self, register: Register) -> (u64, usize) {
+        self.place.register(register)
+    }
+
+    /// Guest physical address of the register that notifies queue number `queue`.
+    pub fn doorbell(&self, queue: u32) -> u64 {
+        match &self.place {
+            Place::Mmio { base, .. } => base + 0x050,
+            // `queue_notify_off` is the queue's number, which is checked elsewhere.
+            Place::Pci(function) => {
+                function.notify + u64::from(function.notify_step) * u64::from(queue)
+            }
+        }
+    }
+
+    /// Reads a register.
+    pub fn get(&self, register: Register) -> u32 {
+        let (at, width) = self.place.register(register);
+        probe::get(self.buses(), at, width)
+    }
+
+    /// Writes a register, as many bits as it has.
+    pub fn set(&self, register: Register, value: u32) {
+        let (at, width) = self.place.register(register);
+        probe::set(self.buses(), at, width, value);
+    }
+
+    fn config(&self, offset: u64) -> Option<u64> {
+        match &self.place {
+            Place::Mmio { base, .. } => Some(base + 0x100 + offset),
+            Place::Pci(function) => Some(function.config? + offset),
+        }
     }
 
     /// Reads the configuration space.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.buses.mmio.read(self.base + 0x100 + offset, data);
+        if let Some(at) = self.config(offset) {
+            self.buses().mmio.read(at, data);
+        }
     }
 
     /// Writes the configuration space.
     pub fn write_config(&self, offset: u64, data: &[u8]) {
-        self.buses.mmio.write(self.base + 0x100 + offset, data);
+        if let Some(at) = self.config(offset) {
+            self.buses().mmio.write(at, data);
+        }
     }
 
     /// The configuration generation.
     pub fn generation(&self) -> u32 {
-        self.read(0x0fc)
+        self.get(Register::Generation)
     }
 
     /// The device status.
     pub fn status(&self) -> u8 {
-        u8::try_from(self.read(0x070)).expect("the status has 8 bits")
+        u8::try_from(self.get(Register::Status)).expect("the status has 8 bits")
     }
 
     /// Writes the device status, and reads it back.
     pub fn set_status(&self, value: u8) -> u8 {
-        self.write(0x070, value.into());
+        self.set(Register::Status, value.into());
         self.status()
     }
 
@@ -143,8 +191,8 @@ impl Driver {
     /// What the device offers.
     pub fn offered(&self) -> u64 {
         let word = |index| {
-            self.write(0x014, index);
-            u64::from(self.read(0x010))
+            self.set(Register::DeviceFeaturesSelect, index);
+            u64::from(self.get(Register::DeviceFeatures))
         };
         word(0) | word(1) << 32
     }
@@ -152,8 +200,11 @@ impl Driver {
     /// Writes the features that the driver accepts.
     pub fn accept(&self, features: u64) {
         for (index, bits) in [(0, features), (1, features >> 32)] {
-            self.write(0x024, index);
-            self.write(0x020, u32::try_from(bits & u64::from(u32::MAX)).expect("32 bits"));
+            self.set(Register::DriverFeaturesSelect, index);
+            self.set(
+                Register::DriverFeatures,
+                u32::try_from(bits & u64::from(u32::MAX)).expect("32 bits"),
+            );
         }
     }
 
@@ -168,6 +219,7 @@ impl Driver {
         self.reset();
         self.set_status(status::ACKNOWLEDGE);
         self.set_status(status::ACKNOWLEDGE | status::DRIVER);
+        self.choose_config_vector();
         self.accept(features | feature::VERSION_1);
         self.set_status(AGREED) == AGREED
     }
@@ -191,30 +243,55 @@ impl Driver {
     /// Tells the device where queue number `index` is, and puts it into use: whether it is.
     pub fn enable(&self, index: usize) -> bool {
         let queue = &self.queues[index];
-        let [descriptors, driver, device] = queue.places;
-        self.write(0x030, queue.index);
-        self.write(0x038, queue.size);
-        for (register, addr) in [(0x080, descriptors), (0x090, driver), (0x0a0, device)] {
-            self.write(register, u32::try_from(addr & u64::from(u32::MAX)).expect("32 bits"));
-            self.write(register + 4, u32::try_from(addr >> 32).expect("32 bits"));
+        self.set(Register::QueueSelect, queue.index);
+        self.set(Register::QueueSize, queue.size);
+        let areas = [Register::Descriptors, Register::Driver, Register::Device];
+        for (area, addr) in areas.into_iter().zip(queue.places) {
+            let low = u32::try_from(addr & u64::from(u32::MAX)).expect("32 bits");
+            self.set(area(Half::Low), low);
+            self.set(area(Half::High), u32::try_from(addr >> 32).expect("32 bits"));
         }
-        self.write(0x044, 1);
-        self.read(0x044) == 1
+        self.choose_queue_vector(queue.index);
+        self.set(Register::QueueEnable, 1);
+        self.get(Register::QueueEnable) == 1
     }
 
     /// Resets queue number `index` alone: whether it is out of use.
     pub fn reset_queue(&mut self, index: usize) -> bool {
-        self.write(0x030, self.queues[index].index);
-        self.write(0x0c0, 1);
+        self.set(Register::QueueSelect, self.queues[index].index);
+        self.set(Register::QueueReset, 1);
         self.queues[index].reset();
-        self.read(0x0c0) == 0 && self.read(0x044) == 0
+        self.get(Register::QueueReset) == 0 && self.get(Register::QueueEnable) == 0
+    }
+
+    /// On PCI: the configuration has vector 0, and each queue the next, as long as there are some.
+    fn choose_config_vector(&self) {
+        if let Place::Pci(function) = &self.place {
+            probe::set(self.buses(), function.common + 0x10, 2, 0);
+            let chosen = probe::get(self.buses(), function.common + 0x10, 2);
+            assert_eq!(chosen, 0, "the device takes a vector for its configuration");
+        }
+    }
+
+    fn choose_queue_vector(&self, queue: u32) {
+        if let Place::Pci(function) = &self.place {
+            let vector = function.vector_of(queue);
+            probe::set(self.buses(), function.common + 0x1a, 2, vector);
+            let chosen = probe::get(self.buses(), function.common + 0x1a, 2);
+            assert_eq!(chosen, vector, "the device takes a vector for queue {queue}");
+        }
     }
 
     /// Notifies queue number `index` as the host does: by its doorbell, without an exit.
     pub fn kick(&self, index: usize) {
-        let at = (IoAddr::Mmio(self.base + 0x50), Some(self.queues[index].index));
-        let bell = self.wiring.doorbells.iter().find(|bell| (bell.0, bell.1) == at);
-        bell.expect("each queue has a doorbell").2.write(1).expect("doorbells can be rung");
+        let queue = self.queues[index].index;
+        let at = self.doorbell(queue);
+        assert!(self.machine.ring(at, queue), "queue {queue} has a doorbell at {at:#x}");
+    }
+
+    /// Notifies queue number `queue`, which need not be there, by a register.
+    pub fn notify(&self, queue: u32) {
+        probe::set(self.buses(), self.doorbell(queue), 4, queue);
     }
 
     /// Notifies queue number `index` and lets the device work.
@@ -238,25 +315,43 @@ impl Driver {
 
     /// Lets the device handle the events that are there now: how many there were.
     pub fn turn(&mut self) -> usize {
-        self.events.run_with_timeout(0).expect("the event loop runs")
+        self.machine.turn()
     }
 
-    /// How often the device has raised its interrupt.
+    /// How often the device has interrupted, by line or by message.
     pub fn raised(&self) -> u64 {
-        self.wiring.raised(self.gsi).expect("the device has a line")
+        match &self.place {
+            Place::Mmio { gsi, .. } => self.wiring().raised(*gsi).expect("the device has a line"),
+            Place::Pci(_) => self.machine.host.delivered(),
+        }
+    }
+
+    /// How often queue number `index` has interrupted, as far as the transport tells queues apart.
+    pub fn raised_for(&self, index: usize) -> u64 {
+        match &self.place {
+            Place::Mmio { .. } => self.raised(),
+            Place::Pci(function) => {
+                let vector = function.vector_of(self.queues[index].index);
+                self.machine.host.delivered_as(DATA + vector)
+            }
+        }
     }
 
     /// Reads and acknowledges the interrupt status.
     pub fn acknowledge(&self) -> u32 {
-        let bits = self.read(0x060);
-        self.write(0x064, bits);
-        bits
+        match &self.place {
+            Place::Mmio { .. } => {
+                let bits = self.read(0x060);
+                self.write(0x064, bits);
+                bits
+            }
+            Place::Pci(function) => probe::get(self.buses(), function.isr, 1),
+        }
     }
 
     /// What a snapshot holds of the device.
     pub fn save(&self) -> Vec<Section> {
-        let components = self.wiring.components.iter();
-        components.map(|each| lock(each).save_section().expect("the device is saved")).collect()
+        self.machine.save()
     }
 
     /// The same driver on another machine, whose device is `device` with the state of this one.
@@ -264,31 +359,23 @@ impl Driver {
     /// # Panics
     /// The device does not take the state.
     pub fn transplant<A: Attach>(self, device: A) -> Self {
-        let saved = self.save();
-        let mut other = Self::new(device);
+        let Self { machine: old, place, queues } = self;
+        let saved = old.save();
+        let (machine, _) = Machine::new(device, Vec::new());
         let mut ram = vec![0; RAM];
-        self.memory.read_slice(&mut ram, GuestAddress(0)).expect("RAM is a mebibyte");
-        other.memory.write_slice(&ram, GuestAddress(0)).expect("RAM is a mebibyte");
-        let memory = other.memory.clone();
-        other.queues = self.queues.into_iter().map(|queue| queue.moved(memory.clone())).collect();
-        for (component, section) in other.wiring.components.iter().zip(saved.iter().cloned()) {
-            lock(component).restore_section(section).expect("the device takes its state back");
-        }
-        assert_eq!(other.save(), saved, "a restored device saves something else");
-        other
+        old.memory.read_slice(&mut ram, GuestAddress(0)).expect("RAM is a mebibyte");
+        machine.memory.write_slice(&ram, GuestAddress(0)).expect("RAM is a mebibyte");
+        machine.restore(&saved);
+        let memory = machine.memory.clone();
+        let queues = queues.into_iter().map(|queue| queue.moved(memory.clone())).collect();
+        Self { machine, place, queues }
     }
-}
-
-fn lock<'a>(
-    component: &'a Arc<Mutex<dyn Component>>,
-) -> std::sync::MutexGuard<'a, dyn Component + 'static> {
-    component.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver")
-            .field("wiring", &self.wiring)
+            .field("place", &self.place)
             .field("queues", &self.queues)
             .finish_non_exhaustive()
     }

@@ -3,10 +3,10 @@
 use memory::{Bytes, GuestAddress};
 
 use super::{
-    Driver, Make, Random,
+    Driver, Random, Transport,
     queue::{BUFFERS, Descriptor, INDIRECT, NEXT, Queue},
 };
-use crate::{Device, feature, status};
+use crate::{feature, status};
 
 /// Where indirect tables are put.
 const TABLE: u64 = BUFFERS;
@@ -64,7 +64,7 @@ fn own(queue: &mut Queue, descriptor: Descriptor) -> u16 {
 }
 
 /// Chains that make no sense come back with length 0, and the queue goes on.
-pub fn returns_malformed_chains<D: Device>(make: &impl Make<D>) {
+pub fn returns_malformed_chains<T: Transport>(make: &impl Fn() -> T) {
     let mut driver = Driver::new(make());
     for features in [0, feature::INDIRECT_DESC, feature::INDIRECT_DESC | feature::EVENT_IDX] {
         driver.start(features);
@@ -81,7 +81,7 @@ pub fn returns_malformed_chains<D: Device>(make: &impl Make<D>) {
 }
 
 /// Rings that make no sense stop the device and tell the driver; a reset mends it.
-pub fn breaks_with_its_rings<D: Device>(make: &impl Make<D>) {
+pub fn breaks_with_its_rings<T: Transport>(make: &impl Fn() -> T) {
     let mut driver = Driver::new(make());
     let broken: [Broken; 3] = [
         ("more chains than entries", |queue| {
@@ -111,7 +111,7 @@ pub fn breaks_with_its_rings<D: Device>(make: &impl Make<D>) {
 
 /// Well formed requests with nonsense in them are given back or kept, never twice and never with
 /// more than was written; queue and device resets come in between.
-pub fn takes_any_request<D: Device>(make: &impl Make<D>, seed: u64) {
+pub fn takes_any_request<T: Transport>(make: &impl Fn() -> T, seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut driver = Driver::new(make());
     for _ in 0..4 {
@@ -123,7 +123,7 @@ pub fn takes_any_request<D: Device>(make: &impl Make<D>, seed: u64) {
             match random.below(32) {
                 0 => assert!(driver.reset_queue(index) && driver.enable(index), "queue {index}"),
                 1 => driver = driver.transplant(make()),
-                2 => driver.write(0x050, random.below(300)),
+                2 => driver.notify(random.below(300)),
                 _ => {}
             }
             let alive = driver.status() & (status::DRIVER_OK | status::NEEDS_RESET);

@@ -3,10 +3,10 @@
 use memory::{Bytes, GuestAddress};
 
 use super::{
-    Driver, Make,
+    Driver, Transport,
     queue::{BUFFERS, Queue},
 };
-use crate::{Device, feature, mmio};
+use crate::{Device, feature, mmio, pci};
 
 const TABLE: u64 = BUFFERS;
 const OUT: u64 = BUFFERS + 0x1000;
@@ -33,13 +33,17 @@ pub struct Request {
 /// event index, one after the other and several at once, across a snapshot, a queue reset and a
 /// device reset.
 pub fn serves<D: Device>(make: impl Fn() -> D, request: &Request) {
-    let make = || mmio(make());
+    serves_on(&|| mmio(make()), request);
+    serves_on(&|| pci(make()), request);
+}
+
+fn serves_on<T: Transport>(make: &impl Fn() -> T, request: &Request) {
     for features in [0, feature::EVENT_IDX] {
         let mut driver = Driver::new(make());
         driver.start(driver.offered() & !feature::EVENT_IDX | features);
         serves_again_and_again(&mut driver, request);
         serves_several_at_once(&mut driver, request);
-        driver = serves_across_a_snapshot(driver, &make, request);
+        driver = serves_across_a_snapshot(driver, make, request);
         assert!(driver.reset_queue(request.queue), "the queue can be reset");
         driver.queues[request.queue].events = features != 0;
         assert!(driver.enable(request.queue), "the queue can be used again");
@@ -69,9 +73,9 @@ fn serves_several_at_once(driver: &mut Driver, request: &Request) {
     check(driver, request, &heads);
 }
 
-fn serves_across_a_snapshot<D: Device>(
+fn serves_across_a_snapshot<T: Transport>(
     mut driver: Driver,
-    make: &impl Make<D>,
+    make: &impl Fn() -> T,
     request: &Request,
 ) -> Driver {
     put(&driver, request);

@@ -10,7 +10,7 @@ use std::{
 use device::{Attach, AttachError, IoAddr, Irq, Node, Wiring};
 
 use self::registers::{CONFIG, NOTIFY, Registers, Saved};
-use crate::{Device, Handle, interrupt::StatusLine, worker::Worker};
+use crate::{Device, Handle, interrupt::StatusLine, setup::Setup, worker::Worker};
 
 /// Length of the registers without the configuration space, as the field has it.
 const LEN: u64 = 0x200;
@@ -57,7 +57,8 @@ impl<D: Device> Attach for MmioTransport<D> {
         worker.connect(bells);
 
         let worker = Arc::new(Mutex::new(worker));
-        let registers = Arc::new(Registers::new(Arc::clone(&worker), interrupt, doorbells));
+        let setup = Setup::new(Arc::clone(&worker), doorbells);
+        let registers = Arc::new(Registers::new(setup, interrupt));
         wiring.mmio(window, registers.clone());
         wiring.poll(worker.clone());
         wiring.persist(Arc::new(Mutex::new(Saved(registers))));

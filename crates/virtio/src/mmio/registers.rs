@@ -1,20 +1,14 @@
 //! The registers (virtio 1.3 §4.2.2).
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use device::{
-    AccessError, Action, BusDevice, EventFd, Persist, RestoreError, SaveError, Versioned,
-};
+use device::{AccessError, Action, BusDevice, Persist, RestoreError, SaveError, Versioned};
 
 use crate::{
     Device,
     interrupt::{self, StatusLine},
-    ring::Ring,
+    setup::{Area, Setup},
     state::MmioState,
-    worker::Worker,
 };
 
 const MAGIC: u64 = 0x000;
@@ -54,74 +48,50 @@ const VENDOR: u32 = u32::from_le_bytes(*b"PRLN");
 /// The registers of one device. Interrupt status and notification take no lock; the rest takes the
 /// worker's.
 pub(super) struct Registers<D: Device> {
-    worker: Arc<Mutex<Worker<D>>>,
+    setup: Setup<D>,
     interrupt: Arc<StatusLine>,
-    doorbells: Vec<EventFd>,
-    device_features_sel: AtomicU32,
-    driver_features_sel: AtomicU32,
-    queue_sel: AtomicU32,
 }
 
 impl<D: Device> Registers<D> {
-    pub(super) fn new(
-        worker: Arc<Mutex<Worker<D>>>,
-        interrupt: Arc<StatusLine>,
-        doorbells: Vec<EventFd>,
-    ) -> Self {
-        Self {
-            worker,
-            interrupt,
-            doorbells,
-            device_features_sel: AtomicU32::new(0),
-            driver_features_sel: AtomicU32::new(0),
-            queue_sel: AtomicU32::new(0),
-        }
-    }
-
-    fn worker(&self) -> MutexGuard<'_, Worker<D>> {
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn queue_sel(&self) -> u32 {
-        self.queue_sel.load(Relaxed)
+    pub(super) fn new(setup: Setup<D>, interrupt: Arc<StatusLine>) -> Self {
+        Self { setup, interrupt }
     }
 
     fn register(&self, offset: u64) -> Result<u32, AccessError> {
-        let ready = |ring: &Ring| ring.is_ready().into();
-        let max = |ring: &Ring| ring.max_size().into();
+        let setup = &self.setup;
         Ok(match offset {
             MAGIC => MAGIC_VALUE,
             VERSION => 2,
             DEVICE_ID => D::ID,
             VENDOR_ID => VENDOR,
-            DEVICE_FEATURES => {
-                let offered = self.worker().negotiation().offered();
-                word(offered, self.device_features_sel.load(Relaxed))
-            }
-            QUEUE_SIZE_MAX => self.worker().ring(self.queue_sel()).map_or(0, max),
-            QUEUE_READY => self.worker().ring(self.queue_sel()).map_or(0, ready),
+            DEVICE_FEATURES => setup.offered(),
+            QUEUE_SIZE_MAX => setup.ring(|ring| ring.max_size().into()),
+            QUEUE_READY => setup.ring(|ring| ring.is_ready().into()),
             INTERRUPT_STATUS => self.interrupt.bits(),
-            STATUS => self.worker().negotiation().status().into(),
+            STATUS => setup.worker().negotiation().status().into(),
             // No shared memory: a length and a base of all ones say that there is none.
             SHM_LEN_LOW..=SHM_BASE_HIGH => u32::MAX,
             // A reset is over when its write is.
             QUEUE_RESET => 0,
-            CONFIG_GENERATION => self.worker().generation(),
+            CONFIG_GENERATION => setup.worker().generation(),
             _ => return Err(AccessError::NoRegister),
         })
     }
 
     fn set_register(&self, offset: u64, value: u32) -> Result<(), AccessError> {
+        let setup = &self.setup;
         match offset {
-            DEVICE_FEATURES_SEL => self.device_features_sel.store(value, Relaxed),
-            DRIVER_FEATURES => {
-                self.worker().accept(self.driver_features_sel.load(Relaxed), value);
-            }
-            DRIVER_FEATURES_SEL => self.driver_features_sel.store(value, Relaxed),
-            QUEUE_SEL => self.queue_sel.store(value, Relaxed),
-            NOTIFY => self.notify(value),
+            DEVICE_FEATURES_SEL => setup.device_features_sel.store(value, Relaxed),
+            DRIVER_FEATURES => setup.accept(value),
+            DRIVER_FEATURES_SEL => setup.driver_features_sel.store(value, Relaxed),
+            QUEUE_SEL => setup.queue_sel.store(value, Relaxed),
+            NOTIFY => setup.notify(value),
             INTERRUPT_ACK => self.interrupt.acknowledge(value),
-            STATUS => self.set_status(value),
+            STATUS => {
+                // The field has 8 bits; the rest of the register is nobody's.
+                let [status, ..] = value.to_le_bytes();
+                setup.set_status(status);
+            }
             SHM_SEL => {}
             _ => return self.set_queue(offset, value),
         }
@@ -129,75 +99,23 @@ impl<D: Device> Registers<D> {
     }
 
     fn set_queue(&self, offset: u64, value: u32) -> Result<(), AccessError> {
-        let mut worker = self.worker();
-        let queue = self.queue_sel();
+        let setup = &self.setup;
         match (offset, value) {
-            (QUEUE_READY, 0) => worker.disable(queue),
-            (QUEUE_READY, _) => worker.enable(queue),
-            (QUEUE_RESET, 1) => worker.reset_ring(queue),
+            (QUEUE_READY, 0) => setup.worker().disable(setup.queue()),
+            (QUEUE_READY, _) => setup.worker().enable(setup.queue()),
+            (QUEUE_RESET, 1) => setup.worker().reset_ring(setup.queue()),
             (QUEUE_RESET, _) => {}
-            _ => return set_ring(worker.ring_to_set(queue), offset, value),
+            (QUEUE_SIZE, size) => setup.set_size(size),
+            (QUEUE_DESC_LOW, low) => setup.set_half(Area::Descriptors, 0, low),
+            (QUEUE_DESC_HIGH, high) => setup.set_half(Area::Descriptors, 1, high),
+            (QUEUE_DRIVER_LOW, low) => setup.set_half(Area::Driver, 0, low),
+            (QUEUE_DRIVER_HIGH, high) => setup.set_half(Area::Driver, 1, high),
+            (QUEUE_DEVICE_LOW, low) => setup.set_half(Area::Device, 0, low),
+            (QUEUE_DEVICE_HIGH, high) => setup.set_half(Area::Device, 1, high),
+            _ => return Err(AccessError::NoRegister),
         }
         Ok(())
     }
-
-    fn set_status(&self, value: u32) {
-        // The field has 8 bits; the rest of the register is nobody's.
-        let [value, ..] = value.to_le_bytes();
-        self.worker().write_status(value);
-        if value == 0 {
-            let selectors = [&self.device_features_sel, &self.driver_features_sel, &self.queue_sel];
-            selectors.into_iter().for_each(|selector| selector.store(0, Relaxed));
-        }
-    }
-
-    /// Where the host signals doorbells by itself, only numbers without a queue come here.
-    fn notify(&self, queue: u32) {
-        if let Some(doorbell) = usize::try_from(queue).ok().and_then(|at| self.doorbells.get(at)) {
-            // What cannot be counted further has been signalled already.
-            drop(doorbell.write(1));
-        }
-    }
-}
-
-/// Sets what the driver says of a queue; dropped (`None`) unless the queue can be set up now.
-fn set_ring(ring: Option<&mut Ring>, offset: u64, value: u32) -> Result<(), AccessError> {
-    let known = offset == QUEUE_SIZE
-        || matches!(
-            offset,
-            QUEUE_DESC_LOW
-                | QUEUE_DESC_HIGH
-                | QUEUE_DRIVER_LOW
-                | QUEUE_DRIVER_HIGH
-                | QUEUE_DEVICE_LOW
-                | QUEUE_DEVICE_HIGH
-        );
-    let ring = match ring {
-        _ if !known => return Err(AccessError::NoRegister),
-        None => return Ok(()),
-        Some(ring) => ring,
-    };
-    match offset {
-        QUEUE_SIZE => ring.size = value,
-        QUEUE_DESC_LOW => set_word(&mut ring.descriptors, 0, value),
-        QUEUE_DESC_HIGH => set_word(&mut ring.descriptors, 1, value),
-        QUEUE_DRIVER_LOW => set_word(&mut ring.driver, 0, value),
-        QUEUE_DRIVER_HIGH => set_word(&mut ring.driver, 1, value),
-        QUEUE_DEVICE_LOW => set_word(&mut ring.device, 0, value),
-        _ => set_word(&mut ring.device, 1, value),
-    }
-    Ok(())
-}
-
-/// Word number `index` of a 64-bit value, least significant first; 0 beyond.
-fn word(value: u64, index: u32) -> u32 {
-    let shifted = index.checked_mul(32).and_then(|bits| value.checked_shr(bits)).unwrap_or(0);
-    u32::try_from(shifted & u64::from(u32::MAX)).unwrap_or(0)
-}
-
-fn set_word(value: &mut u64, index: u32, word: u32) {
-    let shift = 32 * index;
-    *value = *value & !(u64::from(u32::MAX) << shift) | u64::from(word) << shift;
 }
 
 /// Registers are read and written whole (virtio 1.3 §4.2.2.2).
@@ -216,7 +134,7 @@ fn config_offset(offset: u64) -> Option<usize> {
 impl<D: Device> BusDevice for Registers<D> {
     fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), AccessError> {
         if let Some(offset) = config_offset(offset) {
-            return self.worker().read_config(offset, data).ok_or(AccessError::NoRegister);
+            return self.setup.worker().read_config(offset, data).ok_or(AccessError::NoRegister);
         }
         check(offset, data.len())?;
         data.copy_from_slice(&self.register(offset)?.to_le_bytes());
@@ -225,7 +143,7 @@ impl<D: Device> BusDevice for Registers<D> {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<Action, AccessError> {
         if let Some(offset) = config_offset(offset) {
-            let written = self.worker().write_config(offset, data);
+            let written = self.setup.worker().write_config(offset, data);
             return written.map(|()| Action::Continue).ok_or(AccessError::NoRegister);
         }
         check(offset, data.len())?;
@@ -244,10 +162,10 @@ impl<D: Device> Persist for Saved<D> {
     fn save(&mut self) -> Result<MmioState, SaveError> {
         let Self(registers) = self;
         Ok(MmioState {
-            device_features_sel: registers.device_features_sel.load(Relaxed),
-            driver_features_sel: registers.driver_features_sel.load(Relaxed),
-            queue_sel: registers.queue_sel.load(Relaxed),
-            worker: registers.worker().save()?,
+            device_features_sel: registers.setup.device_features_sel.load(Relaxed),
+            driver_features_sel: registers.setup.driver_features_sel.load(Relaxed),
+            queue_sel: registers.setup.queue_sel.load(Relaxed),
+            worker: registers.setup.worker().save()?,
             interrupt: registers.interrupt.bits(),
         })
     }
@@ -259,10 +177,10 @@ impl<D: Device> Persist for Saved<D> {
             let why = format!("interrupt status {:#x}; it has bits 0 and 1", state.interrupt);
             return Err(RestoreError::Invalid { kind, why });
         }
-        registers.worker().restore(kind, state.worker)?;
-        registers.device_features_sel.store(state.device_features_sel, Relaxed);
-        registers.driver_features_sel.store(state.driver_features_sel, Relaxed);
-        registers.queue_sel.store(state.queue_sel, Relaxed);
+        registers.setup.worker().restore(kind, state.worker)?;
+        registers.setup.device_features_sel.store(state.device_features_sel, Relaxed);
+        registers.setup.driver_features_sel.store(state.driver_features_sel, Relaxed);
+        registers.setup.queue_sel.store(state.queue_sel, Relaxed);
         registers.interrupt.restore(state.interrupt);
         Ok(())
     }

@@ -1,0 +1,140 @@
+//! Chains that are served as one.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::io::Write;
+
+use device::{Persist, RestoreError, SaveError, Versioned};
+use memory::{Bytes, GuestAddress};
+use purlin_virtio::{
+    Chain, Device, Handle, Served,
+    conformance::{BUFFERS, Driver},
+    feature, mmio,
+};
+use serde::{Deserialize, Serialize};
+
+/// Gives out messages, each in as many chains as it takes. The first byte says how many.
+#[derive(Default)]
+struct Messages {
+    waiting: Vec<Vec<u8>>,
+    serves: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessagesState {}
+
+impl Versioned for MessagesState {
+    const KIND: &'static str = "test.messages";
+    const VERSION: u32 = 1;
+}
+
+impl Persist for Messages {
+    type State = MessagesState;
+
+    fn save(&mut self) -> Result<MessagesState, SaveError> {
+        Ok(MessagesState {})
+    }
+
+    fn restore(&mut self, _: MessagesState) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+impl Device for Messages {
+    const ID: u32 = 42;
+
+    fn queues(&self) -> &[u16] {
+        &[8]
+    }
+
+    fn serve(&mut self, _: u16, chain: &mut Chain<'_>) -> Served {
+        self.serves += 1;
+        let Some(message) = self.waiting.first() else { return Served::Stall };
+        let len = u32::try_from(1 + message.len()).unwrap();
+        if chain.writer.available_bytes() < usize::try_from(len).unwrap() {
+            return Served::Merge(len);
+        }
+        chain.writer.write_obj(u8::try_from(chain.count).unwrap()).unwrap();
+        chain.writer.write_all(message).unwrap();
+        self.waiting.remove(0);
+        Served::Used(len)
+    }
+}
+
+fn messages() -> (Driver, Handle<Messages>) {
+    let (mut driver, handle) = Driver::with_handle(mmio(Messages::default()));
+    driver.start(driver.offered());
+    (driver, handle)
+}
+
+/// Offers `count` chains of 4 bytes, one after the other.
+fn offer(driver: &mut Driver, count: u64) {
+    for index in 0..count {
+        driver.queues[0].offer(&[(BUFFERS + 4 * index, 4, true)]);
+    }
+}
+
+fn ram(driver: &Driver) -> [u8; 12] {
+    driver.memory().read_obj(GuestAddress(BUFFERS)).unwrap()
+}
+
+#[test]
+fn a_message_spans_as_many_chains_as_it_needs_and_no_more() {
+    let (mut driver, handle) = messages();
+    handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
+    offer(&mut driver, 4);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 4), (1, 4), (2, 1)]);
+    assert_eq!(&ram(&driver)[..9], b"\x03abcdefgh");
+    // One that was too small, one that was not, and the one that found nothing to give.
+    assert_eq!(handle.with(|it| it.serves), 3);
+}
+
+#[test]
+fn a_message_waits_until_there_are_chains_enough_and_the_driver_is_asked_for_them() {
+    let (mut driver, handle) = messages();
+    handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
+    offer(&mut driver, 2);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), []);
+    driver.queues[0].offer(&[(BUFFERS + 8, 4, true)]);
+    assert!(driver.queues[0].wants_kick());
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 4), (1, 4), (2, 1)]);
+}
+
+#[test]
+fn the_driver_is_interrupted_when_its_event_index_is_anywhere_among_merged_chains() {
+    for event in 0..3 {
+        let (mut driver, handle) = messages();
+        assert_ne!(driver.offered() & feature::EVENT_IDX, 0);
+        handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
+        driver.queues[0].set_used_event(event);
+        offer(&mut driver, 3);
+        driver.kick_and_run(0);
+        assert_eq!(driver.raised(), 1, "event index {event}");
+    }
+}
+
+#[test]
+fn a_malformed_chain_among_them_brings_all_back_empty_and_the_message_stays() {
+    let (mut driver, handle) = messages();
+    handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
+    offer(&mut driver, 1);
+    driver.queues[0].offer(&[(BUFFERS, 4, false)]);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0)]);
+    assert_eq!(handle.with(|it| it.waiting.len()), 1);
+    assert!(!driver.is_broken());
+}
+
+#[test]
+fn a_message_larger_than_the_whole_queue_stalls_and_leaves_no_busy_loop() {
+    let (mut driver, handle) = messages();
+    handle.with(|it| it.waiting.push(vec![0; 100]));
+    offer(&mut driver, 8);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), []);
+    assert_eq!(driver.turn(), 0);
+}
