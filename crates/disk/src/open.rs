@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use crate::{BackingError, FormatError};
+
 /// What is to be done with a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -67,5 +69,21 @@ pub enum OpenError {
         path: PathBuf,
         /// Its size.
         len: u64,
+    },
+    /// It is not an image of the format that it was opened as.
+    #[error("disk image {path:?} cannot be used as a qcow2 image")]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: FormatError,
+    },
+    /// The image behind it cannot be used.
+    #[error("disk image {path:?} cannot be used without the image behind it")]
+    Backing {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: BackingError,
     },
 }

@@ -1,9 +1,12 @@
 //! Raw images and block devices.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
     path::Path,
 };
 
@@ -12,10 +15,13 @@ use nix::{
     fcntl::{FallocateFlags, OFlag, fallocate},
 };
 
-use crate::{Access, Disk, OpenError, SECTOR, contract::check, lock::lock};
-
-/// What zeroes are written from where the host cannot make them itself.
-static ZEROES: [u8; 16 << 10] = [0; 16 << 10];
+use crate::{
+    Access, Bytes, Disk, OpenError, SECTOR,
+    contract::{check, zero},
+    direct::Direct,
+    file,
+    qcow2::MAGIC,
+};
 
 /// A regular file or block device, whose bytes are the disk's. It is read and written by `pread` and
 /// `pwrite` through the host's page cache, and locked as long as this exists.
@@ -24,6 +30,7 @@ pub struct Raw {
     file: File,
     access: Access,
     len: u64,
+    direct: Option<Direct>,
 }
 
 impl Raw {
@@ -35,26 +42,48 @@ impl Raw {
     /// of 512.
     pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self, OpenError> {
         let path = path.as_ref();
+        let file = file::open(path, access, OFlag::empty())?;
+        file::lock(&file, path, access)?;
         let failed = |source| OpenError::Open { path: path.into(), access, source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(access == Access::ReadWrite);
-        // A pipe without a writer must not keep us waiting.
-        options.custom_flags(OFlag::O_NONBLOCK.bits());
-        let mut file = options.open(path).map_err(failed)?;
-        let kind = file.metadata().map_err(failed)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(OpenError::Kind { path: path.into() });
-        }
-        let locked = lock(&file, access);
-        if !locked.map_err(|source| OpenError::Lock { path: path.into(), source })? {
-            return Err(OpenError::Locked { path: path.into(), access });
-        }
-        // The metadata of a block device does not have its size.
-        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let len = file::len(&file).map_err(failed)?;
         if len == 0 || !len.is_multiple_of(SECTOR) {
             return Err(OpenError::Size { path: path.into(), len });
         }
-        Ok(Self { file, access, len })
+        Ok(Self { file, access, len, direct: None })
+    }
+
+    /// From now on past the host's page cache (`O_DIRECT`): what is read comes from the storage, what
+    /// is written is there at once, if not yet safe from a power cut. What is not aligned as the
+    /// storage wants it goes through a buffer.
+    ///
+    /// # Errors
+    /// The file system or the size of the image does not allow it.
+    pub fn direct(self) -> io::Result<Self> {
+        let direct = Direct::new(&self.file)?;
+        let block = u64::try_from(direct.align()).unwrap_or(u64::MAX);
+        if !self.len.is_multiple_of(block) {
+            let why = format!("past the page cache, its size must be a multiple of {block}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(Self { direct: Some(direct), ..self })
+    }
+
+    fn write_all(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
+        match &mut self.direct {
+            Some(direct) => direct.write(&self.file, data, offset),
+            None => self.file.write_all_at(data, offset),
+        }
+    }
+
+    /// Whether the first bytes are those of a qcow2 image. The guest may have written them: a disk
+    /// that is to be a raw one stays one, but whoever was not told so should ask, not guess.
+    ///
+    /// # Errors
+    /// The host cannot read it.
+    pub fn begins_as_qcow2(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; 4];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes == MAGIC.to_be_bytes())
     }
 
     fn check_write(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -81,16 +110,6 @@ impl Raw {
             };
         }
     }
-
-    fn fill(&self, mut offset: u64, len: u64) -> io::Result<()> {
-        let end = offset.saturating_add(len);
-        while offset < end {
-            let step = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROES.len());
-            self.file.write_all_at(ZEROES.get(..step).unwrap_or_default(), offset)?;
-            offset += u64::try_from(step).unwrap_or(u64::MAX);
-        }
-        Ok(())
-    }
 }
 
 const HOLE: FallocateFlags =
@@ -99,12 +118,15 @@ const HOLE: FallocateFlags =
 impl Disk for Raw {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         check(offset, u64::try_from(buf.len()).unwrap_or(u64::MAX), self.len)?;
-        self.file.read_exact_at(buf, offset)
+        match &mut self.direct {
+            Some(direct) => direct.read(&self.file, buf, offset),
+            None => self.file.read_exact_at(buf, offset),
+        }
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check_write(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
-        self.file.write_all_at(data, offset)
+        self.write_all(data, offset)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -131,7 +153,29 @@ impl Disk for Raw {
         if self.allocate(mode, offset, len)? {
             return Ok(());
         }
-        self.fill(offset, len)
+        zero(offset, len, |data, at| self.write_all(data, at))
+    }
+
+    fn file(&self) -> Option<Bytes<'_>> {
+        let align = self.direct.as_ref().map_or(1, Direct::align);
+        Some(Bytes { fd: self.file.as_fd(), align })
+    }
+
+    fn refresh(&mut self) -> io::Result<u64> {
+        let len = file::len(&self.file)?;
+        if len < SECTOR {
+            let why = format!("the image has {len} bytes left, which is less than a sector");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        self.len = len - len % SECTOR;
+        Ok(self.len)
+    }
+}
+
+/// The open file. The lock is its own: a duplicate keeps it.
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -141,12 +185,12 @@ mod tests {
 
     #[test]
     fn a_full_host_is_an_error() {
-        let file = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-        let mut disk = Raw { file, access: Access::ReadWrite, len: 1 << 20 };
+        let file = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let mut disk = Raw { file, access: Access::ReadWrite, len: 1 << 20, direct: None };
         let error = disk.write_at(0, &[1; 512]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         // No holes in a device: zeroes must be written, which is refused as well.
-        let error = disk.fill(0, 4096).unwrap_err();
+        let error = zero(0, 4096, |data, at| disk.file.write_all_at(data, at)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -50,7 +50,7 @@ fn read(disk: &mut Raw, offset: u64) -> io::Result<[u8; 8]> {
 fn what_is_written_is_read_and_is_in_the_file() {
     let scratch = Scratch::new("write");
     let mut disk = scratch.open();
-    assert_eq!((disk.len(), disk.is_read_only(), disk.is_empty()), (1 << 20, false, false));
+    assert_eq!((disk.len(), disk.is_read_only()), (1 << 20, false));
     disk.write_at(4094, b"abcdefgh").unwrap();
     disk.flush().unwrap();
     assert_eq!(&read(&mut disk, 4094).unwrap(), b"abcdefgh");
@@ -103,6 +103,48 @@ fn an_image_cut_short_is_an_error_and_not_zeroes() {
     assert_eq!(read(&mut disk, 8192).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     disk.write_at(16 << 10, &[3; 8]).unwrap();
     assert_eq!(read(&mut disk, 16 << 10).unwrap(), [3; 8]);
+}
+
+#[test]
+fn the_size_changes_when_it_is_looked_at_again_and_not_before() {
+    let scratch = Scratch::new("refresh");
+    let mut disk = scratch.open();
+    let file = OpenOptions::new().write(true).open(scratch.image()).unwrap();
+    file.set_len((2 << 20) + 100).unwrap();
+    assert_eq!(disk.len(), 1 << 20);
+    assert_eq!(disk.refresh().unwrap(), 2 << 20);
+    assert_eq!((disk.len(), read(&mut disk, (2 << 20) - 8).unwrap()), (2 << 20, [0; 8]));
+    file.set_len(4096).unwrap();
+    assert_eq!(disk.refresh().unwrap(), 4096);
+    assert_eq!(read(&mut disk, 4096).unwrap_err().kind(), ErrorKind::InvalidInput);
+    file.set_len(511).unwrap();
+    assert!(disk.refresh().is_err());
+    assert_eq!(disk.len(), 4096);
+}
+
+#[test]
+fn past_the_page_cache_everything_is_as_it_was() {
+    let scratch = Scratch::new("direct");
+    let mut disk = match scratch.open().direct() {
+        Ok(disk) => disk,
+        // tmpfs, of before Linux 6.6
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
+    };
+    assert!(disk.file().unwrap().align.is_power_of_two());
+    let mut expected = vec![1; LEN];
+    for (offset, len) in [(0, 512), (100, 8), (4094, 10), (8192, 200 << 10), (LEN - 3, 3)] {
+        let data: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        disk.write_at(u64::try_from(offset).unwrap(), &data).unwrap();
+        expected[offset..offset + len].copy_from_slice(&data);
+        let mut found = vec![0; len];
+        disk.read_at(u64::try_from(offset).unwrap(), &mut found).unwrap();
+        assert!(found == data, "at {offset}");
+    }
+    disk.write_zeroes(300 << 10, 1000, false).unwrap();
+    expected[300 << 10..][..1000].fill(0);
+    disk.flush().unwrap();
+    assert!(fs::read(scratch.image()).unwrap() == expected);
+    assert!(disk.read_at(u64::MAX, &mut [0]).is_err());
 }
 
 #[test]

@@ -1,52 +1,70 @@
 //! The device.
 
-use std::{
-    fmt,
-    io::{Read, Write},
-    path::Path,
-};
+use std::{fmt, io, os::fd::RawFd, path::Path};
 
 use device::{Persist, RestoreError, SaveError, Versioned};
-use disk::{Access, Disk, OpenError, Raw, SECTOR};
-use virtio::{Chain, Device, Reader, Served, Writer};
+use disk::{Access, Disk, OpenError, Operation, Raw, SECTOR, Uring};
+use rate::{Rates, Throttle};
+use virtio::{Chain, Device, Pending, Served, Writer};
 
 use crate::{
-    BlkConfig, BlkState, Cache,
+    BlkConfig, BlkState, Cache, Engine, EngineError,
     request::{Extent, Limits, Refusal, Request},
     space::{self, CONFIG_WCE, DISCARD, FLUSH, QUEUE, WRITE_ZEROES, WRITEBACK},
+    transfer::Transfer,
 };
+
+/// Of a request in the ring: it fills the guest's room.
+const FILLS: u64 = 1 << 32;
 
 const OK: u8 = 0;
 const IOERR: u8 = 1;
 const UNSUPP: u8 = 2;
 
-/// Data goes between guest and disk in pieces of this many bytes.
-const PIECE: usize = 64 << 10;
-
-/// The block device: serves a guest's requests from a [`Disk`], one after the other.
+/// The block device: serves a guest's requests from a [`Disk`].
 pub struct Blk {
     disk: Box<dyn Disk>,
     settings: BlkConfig,
+    queues: Vec<u16>,
     offered: u64,
     accepted: u64,
     space: Vec<u8>,
-    piece: Box<[u8]>,
+    transfer: Transfer,
+    /// Requests that are under way, in the io_uring engine.
+    uring: Option<Uring>,
+    throttle: Option<Throttle>,
     failures: u64,
 }
 
+/// What became of a request.
+enum Progress {
+    /// Over, with so many bytes written to the guest.
+    Done(usize, Result<(), Refusal>),
+    Pending,
+    Stall,
+}
+
 impl Blk {
-    /// A device with `disk` behind it. What the disk is (its size, whether it can be written) is
-    /// looked at now; it must not change.
+    /// The most queues that a device can have.
+    pub const QUEUES: u16 = 32;
+    /// The most requests that the io_uring engine has under way.
+    pub const DEPTH: u16 = 256;
+
+    /// A device with `disk` behind it, one queue, and the sync engine. Its access is looked at now and
+    /// must not change; its size changes with [`resize`](Self::resize).
     pub fn new(disk: impl Disk + 'static, config: BlkConfig) -> Self {
-        let offered = space::features(&disk, config.cache);
-        let space = space::config(&disk, offered);
+        let offered = space::features(&disk, config.cache, 1);
+        let space = space::config(&disk, offered, 1);
         Self {
+            transfer: Transfer::default(),
             disk: Box::new(disk),
             settings: config,
+            queues: vec![QUEUE],
             offered,
             accepted: 0,
             space,
-            piece: vec![0; PIECE].into_boxed_slice(),
+            uring: None,
+            throttle: None,
             failures: 0,
         }
     }
@@ -60,9 +78,72 @@ impl Blk {
         Ok(Self::new(Raw::open(path, Access::ReadWrite)?, BlkConfig::default()))
     }
 
+    /// Gives the device `count` queues, of which there are 1 to [`QUEUES`](Self::QUEUES).
+    #[must_use]
+    pub fn queues(mut self, count: u16) -> Self {
+        let count = count.clamp(1, Self::QUEUES);
+        self.queues = vec![QUEUE; count.into()];
+        self.offered = space::features(self.disk.as_ref(), self.settings.cache, count);
+        self.space = space::config(self.disk.as_ref(), self.offered, count);
+        self
+    }
+
+    /// Serves requests by `engine`.
+    ///
+    /// # Errors
+    /// It was asked for by name and cannot be had.
+    pub fn engine(mut self, engine: Engine) -> Result<Self, EngineError> {
+        self.uring = match engine {
+            Engine::Sync => None,
+            Engine::IoUring => Some(self.uring()?),
+            Engine::Auto => match self.uring() {
+                Ok(uring) => Some(uring),
+                Err(EngineError::NoFile) => None,
+                Err(EngineError::IoUring(error)) => {
+                    log::info!("a virtual disk has the sync engine: no io_uring here: {error}");
+                    None
+                }
+            },
+        };
+        Ok(self)
+    }
+
+    fn uring(&self) -> Result<Uring, EngineError> {
+        let file = self.disk.file().ok_or(EngineError::NoFile)?;
+        Uring::new(file.fd, Self::DEPTH).map_err(EngineError::IoUring)
+    }
+
+    /// Serves no more than `rates` allow: requests beyond them wait in their queue. Operations are
+    /// requests of any kind, bytes those that are read or written.
+    ///
+    /// # Errors
+    /// The host has no timer left.
+    pub fn limit(self, rates: Rates) -> io::Result<Self> {
+        Ok(Self { throttle: Some(Throttle::new(rates)?), ..self })
+    }
+
+    /// Looks at the size of the disk again, and tells the guest if it has changed; call this through
+    /// the device's [`Handle`](virtio::Handle) after the image has grown or shrunk. The size now,
+    /// bytes.
+    ///
+    /// # Errors
+    /// The host cannot say; the size stays as it was.
+    pub fn resize(&mut self) -> io::Result<u64> {
+        let len = self.disk.refresh()?;
+        if let Some(capacity) = self.space.first_chunk_mut() {
+            *capacity = space::capacity(self.disk.as_ref());
+        }
+        Ok(len)
+    }
+
     /// How many requests have failed because the host could not do what they asked for.
     pub fn failures(&self) -> u64 {
         self.failures
+    }
+
+    /// Whether requests are served by io_uring.
+    pub fn is_io_uring(&self) -> bool {
+        self.uring.is_some()
     }
 
     fn limits(&self) -> Limits {
@@ -94,56 +175,106 @@ impl Blk {
         }
     }
 
-    fn request(&mut self, chain: &mut Chain<'_>) -> Result<(), Refusal> {
-        let request = self.limits().decode(&mut chain.reader, &chain.writer)?;
-        match request {
-            Request::Read(extent) => self.read(extent, &mut chain.writer),
-            Request::Write(extent) => {
-                self.write(extent, &mut chain.reader)?;
-                self.written()
-            }
-            Request::Flush if self.settings.cache == Cache::Unsafe => Ok(()),
-            Request::Flush => self.disk.flush().map_err(Refusal::Host),
-            Request::Identify => {
-                let identity = self.settings.identity.bytes();
-                chain.writer.write_obj(identity).map_err(Refusal::Host)
-            }
-            Request::Discard(segments) => {
-                for (Extent { offset, len }, _) in segments.iter() {
-                    self.disk.discard(offset, len).map_err(Refusal::Host)?;
-                }
-                self.written()
-            }
-            Request::WriteZeroes(segments) => {
-                for (Extent { offset, len }, unmap) in segments.iter() {
-                    self.disk.write_zeroes(offset, len, unmap).map_err(Refusal::Host)?;
-                }
-                self.written()
-            }
+    fn request(&mut self, queue: u16, chain: &mut Chain<'_>) -> Progress {
+        let request = match self.limits().decode(&mut chain.reader, &chain.writer) {
+            Ok(request) => request,
+            Err(why) => return Progress::Done(0, Err(why)),
+        };
+        if self.uring.as_ref().is_some_and(|uring| !uring.has_room()) {
+            return Progress::Stall;
+        }
+        let bytes = match request {
+            Request::Read(extent) | Request::Write(extent) => extent.len,
+            _ => 0,
+        };
+        if self.throttle.as_mut().is_some_and(|throttle| !throttle.take(1, bytes)) {
+            return Progress::Stall;
+        }
+        match self.start(queue, &request, chain) {
+            Ok(true) => Progress::Pending,
+            Ok(false) => self.perform(&request, chain),
+            Err(error) => Progress::Done(0, Err(Refusal::Host(error))),
         }
     }
 
-    fn read(&mut self, extent: Extent, into: &mut Writer<'_>) -> Result<(), Refusal> {
-        let Self { disk, piece, .. } = self;
-        pieces(extent, piece, |offset, data| {
-            disk.read_at(offset, data)?;
-            into.write_all(data)
-        })
+    /// Starts a request in the ring; false if it is not one for it.
+    fn start(&mut self, queue: u16, request: &Request, chain: &mut Chain<'_>) -> io::Result<bool> {
+        let durable = self.is_write_through();
+        let Some(uring) = &mut self.uring else { return Ok(false) };
+        if let Request::Read(extent) | Request::Write(extent) = request {
+            let align = self.disk.file().map_or(1, |file| file.align);
+            if !self.transfer.is_aligned(align, *extent, chain) {
+                return Ok(false);
+            }
+        }
+        let memory = chain.memory();
+        let Chain { reader, writer, head, .. } = chain;
+        let tag = (u64::from(queue) << 16) | u64::from(*head);
+        let size = |extent: &Extent| usize::try_from(extent.len).unwrap_or(usize::MAX);
+        match request {
+            Request::Read(extent) if extent.len > 0 => {
+                let what = (Operation::Read(extent.offset), tag | FILLS);
+                uring
+                    .start(memory, what, |places| writer.gather(size(extent), places).map(drop))?;
+            }
+            Request::Write(extent) if extent.len > 0 => {
+                let write = if durable { Operation::WriteThrough } else { Operation::Write };
+                let what = (write(extent.offset), tag);
+                uring
+                    .start(memory, what, |places| reader.gather(size(extent), places).map(drop))?;
+            }
+            Request::Flush if self.settings.cache != Cache::Unsafe => {
+                uring.start(memory, (Operation::Flush, tag), |_| Ok(()))?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
-    fn write(&mut self, extent: Extent, from: &mut Reader<'_>) -> Result<(), Refusal> {
-        let Self { disk, piece, .. } = self;
-        pieces(extent, piece, |offset, data| {
-            from.read_exact(data)?;
-            disk.write_at(offset, data)
-        })
+    /// Does a request to its end.
+    fn perform(&mut self, request: &Request, chain: &mut Chain<'_>) -> Progress {
+        if let Request::Read(extent) = *request {
+            let (done, result) = self.transfer.read(self.disk.as_mut(), extent, chain);
+            return Progress::Done(done, result.map_err(Refusal::Host));
+        }
+        let result = self.change(request, chain);
+        Progress::Done(chain.writer.bytes_written(), result.map_err(Refusal::Host))
     }
 
-    fn written(&mut self) -> Result<(), Refusal> {
+    fn change(&mut self, request: &Request, chain: &mut Chain<'_>) -> io::Result<()> {
+        let disk = self.disk.as_mut();
+        match *request {
+            Request::Read(_) => return Ok(()),
+            Request::Write(extent) => self.transfer.write(disk, extent, chain)?,
+            Request::Flush if self.settings.cache == Cache::Unsafe => return Ok(()),
+            Request::Flush => return disk.flush(),
+            Request::Identify => return chain.writer.write_obj(self.settings.identity.bytes()),
+            Request::Discard(segments) => segments
+                .iter()
+                .try_for_each(|(Extent { offset, len }, _)| disk.discard(offset, len))?,
+            Request::WriteZeroes(segments) => {
+                segments.iter().try_for_each(|(Extent { offset, len }, unmap)| {
+                    disk.write_zeroes(offset, len, unmap)
+                })?
+            }
+        }
         if self.is_write_through() {
-            return self.disk.flush().map_err(Refusal::Host);
+            return self.disk.flush();
         }
         Ok(())
+    }
+
+    /// Writes the status of a request that is over, of whose answer `done` bytes were written: how
+    /// many bytes that is without a gap.
+    fn answer(
+        &mut self,
+        mut status: Writer<'_>,
+        (done, room): (usize, usize),
+        result: &Result<(), Refusal>,
+    ) -> u32 {
+        let value = result.as_ref().map_or_else(|why| self.refuse(why), |()| OK);
+        let told = status.write_obj(value).is_ok() && done == room;
+        u32::try_from(done.saturating_add(usize::from(told))).unwrap_or(u32::MAX)
     }
 
     /// The status for a refused request. What the host could not do is logged, less and less often.
@@ -163,20 +294,11 @@ impl Blk {
     }
 }
 
-/// Calls `copy` with each piece of `extent`: where it is, and a buffer of its size.
-fn pieces(
-    extent: Extent,
-    buffer: &mut [u8],
-    mut copy: impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
-) -> Result<(), Refusal> {
-    let (mut offset, end) = (extent.offset, extent.offset.saturating_add(extent.len));
-    while offset < end {
-        let step = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(piece) = buffer.get_mut(..step) else { break };
-        copy(offset, piece).map_err(Refusal::Host)?;
-        offset = offset.saturating_add(u64::try_from(step).unwrap_or(u64::MAX));
-    }
-    Ok(())
+/// Takes the place of the status, the last byte that can be written, off `chain`: what is left of the
+/// room, and the place.
+fn split<'a>(chain: &mut Chain<'a>) -> Option<(usize, Writer<'a>)> {
+    let room = chain.writer.available_bytes().checked_sub(1)?;
+    Some((room, chain.writer.split_at(room).ok()?))
 }
 
 impl Device for Blk {
@@ -187,7 +309,7 @@ impl Device for Blk {
     }
 
     fn queues(&self) -> &[u16] {
-        &[QUEUE]
+        &self.queues
     }
 
     fn config(&self) -> &[u8] {
@@ -209,22 +331,37 @@ impl Device for Blk {
         self.set_writeback(self.offered & CONFIG_WCE != 0);
     }
 
-    fn serve(&mut self, _queue: u16, chain: &mut Chain<'_>) -> Served {
-        // The status is the last byte that can be written. Without one there is nothing to say.
-        let room = chain.writer.available_bytes();
-        let Some(status) = room.checked_sub(1).and_then(|at| chain.writer.split_at(at).ok()) else {
-            return Served::Used(0);
-        };
-        let mut status = status;
-        let value = match self.request(chain) {
-            Ok(()) => OK,
-            Err(why) => self.refuse(&why),
-        };
-        let told = status.write_obj(value).is_ok();
-        // What counts is how much was written from the start on without a gap.
-        let data = chain.writer.bytes_written();
-        let full = told && chain.writer.available_bytes() == 0;
-        Served::Used(u32::try_from(data.saturating_add(usize::from(full))).unwrap_or(u32::MAX))
+    fn serve(&mut self, queue: u16, chain: &mut Chain<'_>) -> Served {
+        // Without a place for the status there is nothing to say.
+        let Some((room, status)) = split(chain) else { return Served::Used(0) };
+        match self.request(queue, chain) {
+            Progress::Done(done, result) => {
+                Served::Used(self.answer(status, (done, room), &result))
+            }
+            Progress::Pending => Served::Pending,
+            Progress::Stall => Served::Stall,
+        }
+    }
+
+    fn complete(&mut self, pending: &mut Pending<'_>) {
+        let Some(mut uring) = self.uring.take() else { return };
+        uring.run(|tag, done, result| {
+            let [head_low, head_high, queue_low, queue_high, ..] = tag.to_le_bytes();
+            let head = u16::from_le_bytes([head_low, head_high]);
+            let queue = u16::from_le_bytes([queue_low, queue_high]);
+            let result = result.map_err(Refusal::Host);
+            pending.finish(queue, head, |chain| {
+                let Some((room, status)) = split(chain) else { return 0 };
+                let done = if tag & FILLS != 0 { done } else { 0 };
+                self.answer(status, (done, room), &result)
+            });
+        });
+        self.uring = Some(uring);
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        let uring = self.uring.iter().map(Uring::source);
+        uring.chain(self.throttle.iter().map(Throttle::source)).collect()
     }
 }
 

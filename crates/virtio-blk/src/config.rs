@@ -25,6 +25,33 @@ pub enum Cache {
     Unsafe,
 }
 
+/// How requests get to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// By io_uring, if the disk has a file and the host an io_uring for us; otherwise one by one.
+    #[default]
+    Auto,
+    /// One by one: a request is done before the next is looked at.
+    Sync,
+    /// By io_uring: as many at a time as there are, in any order.
+    IoUring,
+}
+
+/// Why a disk cannot have the engine that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The disk is no plain file.
+    #[error("io_uring is for raw images and block devices; other disks have the sync engine")]
+    NoFile,
+    /// The host refuses.
+    #[error(
+        "the host gives no io_uring (it may be switched off in kernel.io_uring_disabled, or by a \
+         filter around this process); the sync engine needs none"
+    )]
+    IoUring(#[source] std::io::Error),
+}
+
 /// The identity string of a disk, which Linux shows as `/sys/block/vda/serial` and udev as
 /// `/dev/disk/by-id/virtio-…`: up to 20 characters of printable ASCII without spaces. The default is
 /// empty.

@@ -6,7 +6,8 @@ mod config;
 mod request;
 mod space;
 mod state;
+mod transfer;
 
 pub use blk::Blk;
-pub use config::{BlkConfig, Cache, Identity, IdentityError};
+pub use config::{BlkConfig, Cache, Engine, EngineError, Identity, IdentityError};
 pub use state::BlkState;
