@@ -5,10 +5,12 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read, Write},
+    os::fd::RawFd,
     path::Path,
 };
 
 use device::{Persist, RestoreError, SaveError, Versioned};
+use rate::{Rates, Throttle};
 use serde::{Deserialize, Serialize};
 use virtio::{Chain, Device, Served};
 
@@ -18,6 +20,7 @@ const MOST: usize = 4096;
 /// The entropy device.
 pub struct Rng {
     source: Box<dyn Read + Send>,
+    throttle: Option<Throttle>,
     failures: u64,
 }
 
@@ -25,7 +28,7 @@ impl Rng {
     /// A device that gives out what `source` reads, which should not block: its reads keep the other
     /// devices of the I/O thread waiting. A source that ends has failed.
     pub fn new(source: impl Read + Send + 'static) -> Self {
-        Self { source: Box::new(source), failures: 0 }
+        Self { source: Box::new(source), throttle: None, failures: 0 }
     }
 
     /// A device that gives out what the file at `path` holds, `/dev/urandom` for one.
@@ -36,9 +39,33 @@ impl Rng {
         Ok(Self::new(File::open(path)?))
     }
 
-    /// Copies from the source until the chain is full, has enough or the source fails: how much.
-    fn fill(&mut self, chain: &mut Chain<'_>) -> Result<usize, io::Error> {
+    /// Gives out no more than `rates` allow; requests beyond them wait.
+    ///
+    /// # Errors
+    /// The host has no timer left.
+    pub fn limit(self, rates: Rates) -> io::Result<Self> {
+        Ok(Self { throttle: Some(Throttle::new(rates)?), ..self })
+    }
+
+    /// Answers a request if the rates allow it: with how much, or `None` if it must wait.
+    fn answer(&mut self, chain: &mut Chain<'_>) -> Result<Option<usize>, io::Error> {
         let wanted = chain.writer.available_bytes().min(MOST);
+        let Some(throttle) = &mut self.throttle else { return self.fill(chain, wanted).map(Some) };
+        if !throttle.take(1, bytes(wanted)) {
+            return Ok(None);
+        }
+        let result = self.fill(chain, wanted);
+        if let Some(throttle) = &mut self.throttle {
+            match &result {
+                Ok(done) => throttle.give_back(0, bytes(wanted.saturating_sub(*done))),
+                Err(_) => throttle.give_back(1, bytes(wanted)),
+            }
+        }
+        result.map(Some)
+    }
+
+    /// Copies from the source until the chain has what is wanted or the source fails: how much.
+    fn fill(&mut self, chain: &mut Chain<'_>, wanted: usize) -> Result<usize, io::Error> {
         let mut bytes = [0; 256];
         let mut done = 0;
         while done < wanted {
@@ -59,6 +86,10 @@ impl Rng {
     }
 }
 
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 impl Device for Rng {
     const ID: u32 = 4;
 
@@ -67,8 +98,9 @@ impl Device for Rng {
     }
 
     fn serve(&mut self, _: u16, chain: &mut Chain<'_>) -> Served {
-        match self.fill(chain) {
-            Ok(done) => Served::Used(u32::try_from(done).unwrap_or(u32::MAX)),
+        match self.answer(chain) {
+            Ok(Some(done)) => Served::Used(u32::try_from(done).unwrap_or(u32::MAX)),
+            Ok(None) => Served::Stall,
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures.is_power_of_two() {
@@ -78,6 +110,10 @@ impl Device for Rng {
                 Served::Stall
             }
         }
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        self.throttle.iter().map(Throttle::source).collect()
     }
 }
 
@@ -111,6 +147,12 @@ impl fmt::Debug for Rng {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        num::NonZeroU64,
+        time::{Duration, Instant},
+    };
+
+    use rate::Rate;
     use virtio::conformance::{self, BUFFERS, Driver, Request};
 
     use super::*;
@@ -192,6 +234,58 @@ mod tests {
         driver.queues[0].offer(&[(BUFFERS, 8, true)]);
         driver.kick_and_run(0);
         assert_eq!(driver.queues[0].used(), [(0, 5)]);
+    }
+
+    fn limited(source: impl Read + Send + 'static, per_second: u64, size: u64) -> Rng {
+        let rate = Rate::new(NonZeroU64::new(per_second).unwrap()).size(size);
+        Rng::new(source).limit(Rates { ops: None, bytes: Some(rate) }).unwrap()
+    }
+
+    #[test]
+    fn a_limited_device_conforms() {
+        conformance::device(|| limited(Counter(0), 1 << 40, 1 << 40));
+    }
+
+    #[test]
+    fn requests_beyond_the_rate_wait_for_their_time_and_then_come_back() {
+        let start = Instant::now();
+        let mut driver = Driver::new(virtio::mmio(limited(Counter(0), 20_000, 100)));
+        driver.start(driver.offered());
+        for _ in 0..4 {
+            driver.queues[0].offer(&[(BUFFERS, 100, true)]);
+        }
+        driver.kick_and_run(0);
+        let mut used = driver.queues[0].used();
+        while used.len() < 4 {
+            driver.run();
+            used.extend(driver.queues[0].used());
+        }
+        assert!(used.iter().all(|(_, len)| *len == 100));
+        // The first was in the bucket, each other takes 5 ms to earn.
+        assert!(start.elapsed() >= Duration::from_millis(15));
+    }
+
+    #[test]
+    fn what_the_source_did_not_give_is_not_charged() {
+        // Ten bytes are there, and no more for a second.
+        let mut driver = Driver::new(virtio::mmio(limited(Sips(false), 1, 10)));
+        driver.start(driver.offered());
+        for _ in 0..3 {
+            driver.queues[0].offer(&[(BUFFERS, 6, true)]);
+        }
+        driver.kick_and_run(0);
+        let lengths: Vec<u32> = driver.queues[0].used().iter().map(|used| used.1).collect();
+        assert_eq!(lengths, [3, 3]);
+    }
+
+    /// Three bytes, nothing, three bytes, nothing.
+    struct Sips(bool);
+
+    impl Read for Sips {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0 = !self.0;
+            Ok(if self.0 { buf.len().min(3) } else { 0 })
+        }
     }
 
     #[test]
