@@ -3,19 +3,27 @@
 //! `cargo test` runs these on the host's KVM, `cargo xtask test` also under real virtualization.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod balloon;
 mod config;
+mod console;
 mod cpus;
 mod disk;
 mod end;
 mod example;
 mod flood;
+mod fs;
 mod host;
 mod kernel;
 mod memory;
+mod memory_max;
+mod net;
+mod pmem;
 mod refusal;
 mod serial;
 mod signals;
 mod terminal;
+mod vhost_user;
+mod vsock;
 
 use std::{ffi::OsString, path::PathBuf, process::Command, thread, time::Duration};
 

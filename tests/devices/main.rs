@@ -1,5 +1,7 @@
 //! The device of `docs/WRITING_A_DEVICE.md` in a machine, with a guest that it wakes.
 
+mod kick;
+
 #[expect(dead_code, unreachable_pub, reason = "it is written as in a crate of its own")]
 #[path = "../../crates/device/examples/watchdog/watchdog.rs"]
 mod watchdog;

@@ -7,6 +7,7 @@
 #![expect(clippy::panic, clippy::expect_used, clippy::print_stderr, reason = "test code")]
 
 pub mod guest;
+mod image;
 mod pty;
 mod purlin;
 
@@ -18,6 +19,8 @@ use std::{
 };
 
 pub use guest::Guest;
+pub use image::qcow2;
+
 pub use pty::{Pty, child_of};
 pub use purlin::{Exit, Purlin, send};
 

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use arch::{LayoutError, MAX_CPUS, TopologyError};
 
-use super::{MIN_MEMORY, Size};
+use super::{MAX_IO_THREADS, MIN_MEMORY, Size};
 
 /// What is wrong with a configuration, and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,17 @@ pub enum ConfigError {
         /// What would be right.
         right: String,
     },
+    /// Devices served by nobody, or by too many.
+    #[error("io-threads of {0}; devices are served by 1 to {MAX_IO_THREADS} threads")]
+    IoThreads(u32),
+    /// A machine's memory cannot grow like that.
+    #[error("memory-max of {size}: {right}")]
+    MemoryMax {
+        /// The size asked for.
+        size: Size,
+        /// What would be right.
+        right: String,
+    },
     /// RAM that no machine has.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -77,9 +88,48 @@ pub enum ConfigError {
         /// Sockets.
         sockets: u32,
     },
+    /// Sockets without a path.
+    #[error("sockets between guest and host need a path; say --vsock PATH, or path in [vsock]")]
+    NoSocket,
+    /// An address that no guest can have.
+    #[error(transparent)]
+    Cid(#[from] virtio_vsock::CidError),
     /// No machine has that topology.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// A name that no directory can be mounted by.
+    #[error(transparent)]
+    FsTag(#[from] virtio_fs::TagError),
+    /// Two directories with one tag.
+    #[error("two directories have the tag `{0}`; give one of them another, as in tag=other")]
+    Tag(String),
+    /// A command that has nowhere to run.
+    #[error(
+        "a command runs in a directory that is the guest's root; say --root DIR, or leave it out"
+    )]
+    NoRoot,
+    /// A command that cannot be told to the guest.
+    #[error("no word of a command can have a NUL")]
+    Command,
+    /// No network card can be so.
+    #[error("a network card {0}")]
+    Network(String),
+    /// No device of another process can be so.
+    #[error("the vhost-user device at {socket:?} {why}")]
+    VhostUser {
+        /// Its socket.
+        socket: PathBuf,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// No disk can be so.
+    #[error("the disk {} {why}", path.display())]
+    Disk {
+        /// Its image.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
     /// Two ports share what only one can have.
     #[error(
         "{first} and {second} are both on {target}; set one of them to none or to another target"
@@ -91,6 +141,14 @@ pub enum ConfigError {
         second: &'static str,
         /// What they share.
         target: String,
+    },
+    /// The balloon is too large.
+    #[error("a balloon of {size} in a machine with memory of {memory}; it must be smaller")]
+    Balloon {
+        /// How much should be in it.
+        size: Size,
+        /// How much memory there is.
+        memory: Size,
     },
     /// A file that is made anew is something else too.
     #[error(

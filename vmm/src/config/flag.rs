@@ -51,6 +51,13 @@ pub(super) fn part<'de, D: Deserializer<'de>, T: Part>(deserializer: D) -> Resul
     deserializer.deserialize_any(Spelling(PhantomData))
 }
 
+/// Reads a part from either spelling, where nothing may be said.
+pub(super) fn some_part<'de, D: Deserializer<'de>, T: Part>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    part(deserializer).map(Some)
+}
+
 /// Reads a list of parts, each in either spelling.
 pub(super) fn parts<'de, D: Deserializer<'de>, T: Part>(
     deserializer: D,

@@ -42,8 +42,19 @@ impl Config {
         let targets = self.serial.targets_mut().into_iter().chain([&mut self.debug_console]);
         let paths = targets.filter_map(|target| target.path_mut());
         let paths = paths.chain(self.memory.backing.path_mut());
-        let paths = paths.chain(self.disk.iter_mut().map(|disk| &mut disk.path));
-        let paths = paths.chain(&mut self.rng);
+        let disks = self.disk.iter_mut();
+        let disks =
+            disks.flat_map(|disk| disk.backing.path_mut().into_iter().chain([&mut disk.path]));
+        let paths = paths.chain(disks);
+        let paths = paths.chain(self.pmem.iter_mut().map(|pmem| &mut pmem.path));
+        let paths = paths.chain(self.net.iter_mut().filter_map(|net| net.socket.as_mut()));
+        let paths = paths.chain(self.vsock.as_mut().map(|vsock| &mut vsock.path));
+        let devices = self.vhost_user.iter_mut();
+        let paths = paths.chain(devices.map(|device| &mut device.socket));
+        let paths = paths.chain(self.fs.iter_mut().map(|fs| &mut fs.path));
+        let paths = paths.chain(self.root.iter_mut().map(|root| &mut root.path));
+        let paths = paths.chain(self.rng.as_mut().map(|rng| &mut rng.path));
+        let paths = paths.chain(self.console.iter_mut().filter_map(|console| console.path_mut()));
         for path in paths.chain(&mut self.initrd).chain(&mut self.trace) {
             *path = directory.join(&*path);
         }
@@ -58,7 +69,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{Backing, OnReset, Pages, Protocol, Size, Tables, Target};
+    use crate::config::{Backing, Bus, OnReset, Pages, Protocol, Size, Tables, Target};
 
     const WHOLE: &str = r#"
         name = "web"
@@ -67,10 +78,14 @@ mod tests {
         cmdline = "console=ttyS0 quiet"
         protocol = "linux"
         tables = "acpi"
+        bus = "pci"
         debug-console = "append:debug.log"
         on-reset = "reboot"
         grace = 3
+        io-threads = 2
         trace = "run.json"
+
+        vsock = "vm.sock,cid=7"
 
         [memory]
         size = "1G"
@@ -85,6 +100,16 @@ mod tests {
         [serial]
         com1 = "none"
         com2 = "unix:com2.sock"
+
+        [[vhost-user]]
+        socket = "fs.sock"
+        type = "fs"
+        tag = "home"
+        queues = 2
+
+        [[vhost-user]]
+        socket = "gpu.sock"
+        type = 16
     "#;
 
     fn wrong(text: &str) -> (usize, String) {
@@ -94,15 +119,19 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let config = Config::parse(WHOLE).unwrap();
-        assert_eq!((config.name.as_str(), config.grace), ("web", 3));
+        assert_eq!((config.name.as_str(), config.grace, config.io_threads), ("web", 3, 2));
         assert_eq!((config.protocol, config.tables), (Protocol::Linux, Tables::Acpi));
-        assert_eq!(config.on_reset, OnReset::Reboot);
+        assert_eq!((config.on_reset, config.bus), (OnReset::Reboot, Bus::Pci));
         assert_eq!(config.debug_console.to_string(), "append:debug.log");
         assert_eq!((config.memory.size, config.memory.pages), (Size(1 << 30), Pages::Huge2M));
         assert_eq!((config.memory.backing, config.memory.prefault), (Backing::Shared, true));
+        let devices = config.vhost_user.iter().map(|device| device.settings().unwrap().0);
+        assert_eq!(devices.collect::<Vec<_>>(), [26, 16]);
         assert_eq!((config.cpus.count, config.cpus.threads), (4, Some(2)));
         assert_eq!(config.serial.com1, Target::None);
         assert_eq!(config.serial.com2, Target::Unix("com2.sock".into()));
+        let vsock = config.vsock.unwrap();
+        assert_eq!((vsock.path, vsock.cid), ("vm.sock".into(), 7));
     }
 
     #[test]
@@ -110,8 +139,20 @@ mod tests {
         let table = Config::parse(WHOLE).unwrap();
         let (head, _) = WHOLE.split_once("[memory]").unwrap();
         let strings = "memory = '1G,backing=shared,pages=2M,prefault=on'\n\
-                       cpus = '4,threads=2'\nserial = 'none,com2=unix:com2.sock'";
+                       cpus = '4,threads=2'\nserial = 'none,com2=unix:com2.sock'\n\
+                       vhost-user = ['fs.sock,type=fs,tag=home,queues=2', 'gpu.sock,type=16']";
         assert_eq!(Config::parse(&format!("{head}\n{strings}")).unwrap(), table);
+    }
+
+    #[test]
+    fn memory_beside_ram_is_read_from_tables_and_strings() {
+        let tables = "[memory-max]\nsize = '4G'\nrequested = '1G'\n\
+                      [[pmem]]\npath = 'a'\nread-only = true\n[[pmem]]\npath = 'b'";
+        let strings = "memory-max = '4G,requested=1G'\npmem = ['a,read-only=on', 'b']";
+        let config = Config::parse(tables).unwrap();
+        assert_eq!(Config::parse(strings).unwrap(), config);
+        assert_eq!(config.memory_max.requested, Some(Size(1 << 30)));
+        assert_eq!((config.pmem.len(), config.pmem[0].read_only), (2, true));
     }
 
     #[test]
@@ -167,6 +208,8 @@ mod tests {
         assert_eq!(config.trace, Some("/vm/run.json".into()));
         assert_eq!(config.serial.com2, Target::Unix("/vm/com2.sock".into()));
         assert_eq!(config.debug_console.to_string(), "append:/vm/debug.log");
+        assert_eq!(config.vsock.unwrap().path, PathBuf::from("/vm/vm.sock"));
+        assert_eq!(config.vhost_user[0].socket, PathBuf::from("/vm/fs.sock"));
         assert_eq!(config.memory.backing, Backing::File("/vm/ram".into()));
     }
 

@@ -46,8 +46,11 @@ impl Part for Memory {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backing {
-    /// `private`: memory of this process alone.
+    /// `auto`: `shared` if another process serves a device ([`VhostUser`](super::VhostUser)), else
+    /// `private`.
     #[default]
+    Auto,
+    /// `private`: memory of this process alone.
     Private,
     /// `shared`: a memfd that other processes can be given.
     Shared,
@@ -74,6 +77,7 @@ impl Backing {
 impl fmt::Display for Backing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Private => f.write_str("private"),
             Self::Shared => f.write_str("shared"),
             Self::File(path) => write!(f, "file:{}", path.display()),
@@ -92,10 +96,11 @@ impl<'de> Deserialize<'de> for Backing {
         let text = String::deserialize(deserializer)?;
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            None if text == "auto" => Ok(Self::Auto),
             None if text == "private" => Ok(Self::Private),
             None if text == "shared" => Ok(Self::Shared),
             _ => Err(D::Error::custom(format!(
-                "{text:?} is no backing of memory; one is private, shared or file:PATH"
+                "{text:?} is no backing of memory; one is auto, private, shared or file:PATH"
             ))),
         }
     }

@@ -14,27 +14,45 @@
 //! # Ok::<(), purlin_vmm::config::ConfigError>(())
 //! ```
 
+mod balloon;
 mod check;
+mod console;
 mod cpus;
 mod disk;
 mod error;
 mod flag;
+mod fs;
 mod load;
 mod memory;
+mod memory_max;
+mod net;
+mod pmem;
+mod rng;
 mod scalar;
 mod serial;
+mod vhost_user;
+mod vsock;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use balloon::Balloon;
+pub use console::Console;
 pub use cpus::Cpus;
-pub use disk::{Cache, Disk};
+pub use disk::{Backing as DiskBacking, Cache, Disk, Engine, Format};
 pub use error::ConfigError;
 pub use flag::{Part, word};
+pub use fs::{Fs, FsCache, Root};
 pub use memory::{Backing, MIN_MEMORY, Memory, Pages};
+pub use memory_max::{MEMORY_STEP, MemoryMax};
+pub use net::{Net, User};
+pub use pmem::Pmem;
+pub use rng::Rng;
 pub use scalar::Size;
 pub use serial::{Serial, Target};
+pub use vhost_user::{Kind, VhostUser};
+pub use vsock::Vsock;
 
 /// A machine, as its user describes it. Every key may be left out, except `kernel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,18 +74,55 @@ pub struct Config {
     /// Guest RAM.
     #[serde(deserialize_with = "flag::part")]
     pub memory: Memory,
+    /// What memory the machine can gain while it runs.
+    #[serde(deserialize_with = "flag::part")]
+    pub memory_max: MemoryMax,
     /// The processors.
     #[serde(deserialize_with = "flag::part")]
     pub cpus: Cpus,
     /// The serial ports.
     #[serde(deserialize_with = "flag::part")]
     pub serial: Serial,
+    /// What virtio devices are on.
+    pub bus: Bus,
     /// The disks, in the order in which the guest finds them.
     #[serde(deserialize_with = "flag::parts")]
     pub disk: Vec<Disk>,
+    /// The network cards, in the order in which the guest finds them.
+    #[serde(deserialize_with = "flag::parts")]
+    pub net: Vec<Net>,
+    /// Files as persistent memory, in the order in which the guest finds them.
+    #[serde(deserialize_with = "flag::parts")]
+    pub pmem: Vec<Pmem>,
+    /// Directories of the host that the guest can mount.
+    #[serde(deserialize_with = "flag::parts")]
+    pub fs: Vec<Fs>,
+    /// A directory of the host that is the guest's root.
+    #[serde(deserialize_with = "flag::some_part")]
+    pub root: Option<Root>,
+    /// What runs in the root, instead of its own `init`: a program and its arguments, whose exit
+    /// status becomes the machine's. Empty: nothing.
+    pub command: Vec<String>,
     /// Where the guest's random numbers come from, for example `/dev/urandom`. Default: the guest has
     /// no source of them.
-    pub rng: Option<PathBuf>,
+    #[serde(deserialize_with = "flag::some_part")]
+    pub rng: Option<Rng>,
+    /// The ports of the virtio console, in their order. Default: it is not there.
+    #[serde(deserialize_with = "flag::parts")]
+    pub console: Vec<Console>,
+    /// The memory balloon. Default: it is not there.
+    #[serde(deserialize_with = "flag::some_part")]
+    pub balloon: Option<Balloon>,
+    /// Sockets between guest and host. Default: none.
+    #[serde(deserialize_with = "flag::some_part")]
+    pub vsock: Option<Vsock>,
+    /// Devices that other processes serve, in the order in which the guest finds them.
+    #[serde(deserialize_with = "flag::parts")]
+    pub vhost_user: Vec<VhostUser>,
+    /// How many threads serve the devices, which are dealt to them in turn, 1 to [`MAX_IO_THREADS`].
+    /// Default: 1.
+    #[serde(deserialize_with = "scalar::count")]
+    pub io_threads: u32,
     /// Where bytes go that the guest writes to the debug ports 0xe9 and 0x402. Default: nowhere.
     pub debug_console: Target,
     /// What a reset by the guest does.
@@ -90,17 +145,32 @@ impl Default for Config {
             protocol: Protocol::default(),
             tables: Tables::default(),
             memory: Memory::default(),
+            memory_max: MemoryMax::default(),
             cpus: Cpus::default(),
             serial: Serial::default(),
+            bus: Bus::default(),
             disk: Vec::new(),
+            net: Vec::new(),
+            pmem: Vec::new(),
+            fs: Vec::new(),
+            root: None,
+            command: Vec::new(),
             rng: None,
+            console: Vec::new(),
+            balloon: None,
+            vsock: None,
+            vhost_user: Vec::new(),
             debug_console: Target::None,
             on_reset: OnReset::default(),
             grace: 10,
+            io_threads: 1,
             trace: None,
         }
     }
 }
+
+/// The most threads that serve devices: as many as PCI has room for devices.
+pub const MAX_IO_THREADS: u32 = 32;
 
 /// How a kernel is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +198,19 @@ pub enum Tables {
     Acpi,
     /// MP table only, for kernels without ACPI.
     Mp,
+}
+
+/// What virtio devices are on, and how the guest finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Bus {
+    /// Each for itself, announced by ACPI and on the command line, with an interrupt line of its own: up
+    /// to eight devices.
+    #[default]
+    Mmio,
+    /// On a PCI Express bus, with MSI-X: up to 31 devices.
+    Pci,
 }
 
 /// What a reset by the guest does.

@@ -1,6 +1,6 @@
 //! Single values, which a file may spell as TOML does and a flag as text.
 
-use std::{fmt, marker::PhantomData, str::FromStr};
+use std::{fmt, marker::PhantomData, num::NonZeroU64, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -86,6 +86,35 @@ pub(super) fn some_count<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u32>, D::Error> {
     count(deserializer).map(Some)
+}
+
+/// A whole number, which may end with one of the letters of [`Size`] as a factor.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    const FORM: &str = "a whole number, perhaps with K, M, G or T (powers of 1024), as in 10M";
+    let parse = |text: &str| {
+        let plain = text.parse().ok();
+        let number = plain.or_else(|| text.parse().ok().map(|Size(number)| number));
+        number.ok_or_else(|| format!("{text:?} is no number; this is {FORM}"))
+    };
+    deserializer.deserialize_any(Text { expected: FORM, parse, kind: PhantomData })
+}
+
+/// How much there may be of something in a time: a [`number`] that is not 0.
+pub(super) fn rate<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<NonZeroU64>, D::Error> {
+    let rate = number(deserializer)?;
+    let none = || D::Error::custom("a rate of 0; leave it out for no limit, or give 1 and more");
+    NonZeroU64::new(rate).map(Some).ok_or_else(none)
+}
+
+/// What `parse` makes of a scalar in any spelling; `expected` says what it should be.
+pub(super) fn text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_any(Text { expected, parse, kind: PhantomData })
 }
 
 /// Reads every spelling of a scalar as its text.

@@ -163,6 +163,7 @@ fn build(hypervisor: &dyn Hypervisor, console: &Console) -> Result<Machine, Demo
     let bytes = usize::try_from(RAM).map_err(failed("allocating its RAM"))?;
     let layout = Layout {
         ram: vec![(GuestAddress(0), bytes)],
+        beside: Vec::new(),
         window: COUNTER..=COUNTER + 0xffff,
         gsis: 16..=23,
     };

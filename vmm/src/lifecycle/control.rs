@@ -45,17 +45,20 @@ pub(super) enum Wake {
     Quit(Option<Signal>),
     /// Press Ctrl, Alt and Delete.
     CtrlAltDel,
+    /// The terminal may have another size.
+    Resized,
     /// The deadline is over.
     Late,
 }
 
-const OBEYED: [Signal; 6] = [
+const OBEYED: [Signal; 7] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
     Signal::SIGQUIT,
     Signal::SIGTSTP,
     Signal::SIGCONT,
+    Signal::SIGWINCH,
 ];
 
 impl Control {
@@ -114,8 +117,10 @@ impl Control {
             }
             Signal::SIGCONT => {
                 (self.suspension)(true);
-                None
+                // It may have changed while we did not look.
+                Some(Wake::Resized)
             }
+            Signal::SIGWINCH => Some(Wake::Resized),
             Signal::SIGQUIT => Some(Wake::Quit(Some(Signal::SIGQUIT))),
             signal => Some(Wake::Terminate(signal)),
         }

@@ -59,9 +59,9 @@ pub fn run(
 ) -> Result<Ending, LifecycleError> {
     loop {
         let machine = Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
-        let buttons = machine.buttons();
+        let (buttons, terminal) = (machine.buttons(), machine.terminal());
         let watch = |cpus: &Vcpus| {
-            let watched = watch::until_stopped(cpus, &buttons, control);
+            let watched = watch::until_stopped(cpus, &buttons, terminal.as_ref(), control);
             // Nobody could end a guest that nobody watches.
             cpus.request_stop();
             watched

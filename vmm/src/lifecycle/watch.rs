@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use vcpu::Vcpus;
 
 use super::control::{Control, ControlError, Wake};
-use crate::machine::Buttons;
+use crate::machine::{Buttons, TerminalSize};
 
 /// Who ended a run that the guest did not end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub enum Cause {
 pub(super) fn until_stopped(
     cpus: &Vcpus,
     buttons: &Buttons,
+    terminal: Option<&TerminalSize>,
     control: &mut Control,
 ) -> Result<Option<Cause>, ControlError> {
     let mut watch = control.watch(cpus.stop_event())?;
@@ -33,6 +34,10 @@ pub(super) fn until_stopped(
                 if !buttons.ctrl_alt_del() {
                     log::warn!("the guest does not listen to its keyboard");
                 }
+                continue;
+            }
+            Wake::Resized => {
+                terminal.inspect(|terminal| terminal.follow());
                 continue;
             }
             Wake::Terminate(signal) if closing.is_none() => {

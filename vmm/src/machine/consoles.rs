@@ -1,19 +1,26 @@
 //! What the machine's ports are connected to: opened once, kept over reboots.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use board::BoardBuilder;
 use legacy::{Backend, Com, DebugPort, FileMode, Serial};
 
-use super::BuildError;
+use virtio_vsock::Endpoint;
+
+use super::{
+    BuildError, TerminalSize, sockets,
+    terminals::{self, Line},
+};
 use crate::config::{Config, Target};
 
-/// The other ends of a machine's serial ports and debug console. A machine that boots again is
+/// The other ends of a machine's serial ports, consoles and sockets. A machine that boots again is
 /// connected to the same ones, so that a pty keeps its path and a client its connection.
 #[derive(Debug)]
 pub struct Consoles {
     ports: Vec<(Com, &'static str, Backend)>,
     debug: Option<Backend>,
+    lines: Vec<Line>,
+    vsock: Option<Arc<Endpoint>>,
 }
 
 impl Consoles {
@@ -39,7 +46,8 @@ impl Consoles {
             }
         }
         let debug = open("the debug console", &config.debug_console)?;
-        Ok(Self { ports, debug })
+        let lines = terminals::open(config, &mut open)?;
+        Ok(Self { ports, debug, lines, vsock: sockets::bind(config)? })
     }
 
     /// Where each console is that has a path of its own: ptys above all.
@@ -47,7 +55,23 @@ impl Consoles {
         let path = |(_, name, backend): &(Com, &'static str, Backend)| {
             Some((*name, backend.path()?.to_owned()))
         };
-        self.ports.iter().filter_map(path).collect()
+        let lines = self.lines.iter();
+        let lines = lines.filter_map(|line| Some((line.label, line.backend.path()?.to_owned())));
+        self.ports.iter().filter_map(path).chain(lines).collect()
+    }
+
+    /// Gives `board` its virtio console.
+    pub(super) fn attach_terminals(
+        &self,
+        board: &mut BoardBuilder,
+        config: &Config,
+    ) -> Result<Option<TerminalSize>, BuildError> {
+        terminals::attach(board, config, &self.lines)
+    }
+
+    /// The socket on which host programs reach the guest.
+    pub(super) fn vsock(&self) -> Option<Arc<Endpoint>> {
+        self.vsock.clone()
     }
 
     /// Gives `board` its ports.
@@ -60,6 +84,15 @@ impl Consoles {
             board.attach("seabios-debug", DebugPort::seabios(backend.output()))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Consoles {
+    fn drop(&mut self) {
+        // A machine that has ended may still be held by a thread of a vCPU, and its sockets with it.
+        if let Some(endpoint) = &self.vsock {
+            endpoint.close();
+        }
     }
 }
 

@@ -53,9 +53,71 @@ pub enum BuildError {
     /// A disk's image cannot be used.
     #[error(transparent)]
     Disk(#[from] disk::OpenError),
+    /// An image of which nobody said what it is.
+    #[error(
+        "disk image {path:?} begins as a qcow2 image does, and its format was not given: say \
+         format=qcow2 if it is one, or format=raw if these bytes are the guest's own"
+    )]
+    Qcow2 {
+        /// The image.
+        path: PathBuf,
+    },
+    /// An image cannot be used past the page cache.
+    #[error("disk image {path:?} cannot be used with direct=on; leave it out")]
+    Direct {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A disk cannot have the engine that was asked for.
+    #[error(transparent)]
+    Engine(#[from] virtio_blk::EngineError),
+    /// The host has no timer for a device: to limit its rate, or to ask its guest.
+    #[error("the host gives no timer for a device")]
+    Timer(#[source] io::Error),
     /// A disk's identity cannot be.
     #[error(transparent)]
     Identity(#[from] virtio_blk::IdentityError),
+    /// A file cannot be persistent memory.
+    #[error(transparent)]
+    Pmem(#[from] virtio_pmem::ImageError),
+    /// The machine's memory cannot grow like that.
+    #[error(transparent)]
+    Mem(#[from] virtio_mem::MemError),
+    /// The guest cannot be asked to have that much memory.
+    #[error(transparent)]
+    Requested(#[from] virtio_mem::RequestedError),
+    /// A tap cannot be used.
+    #[error(transparent)]
+    Tap(#[from] net::TapError),
+    /// A network's socket cannot be used.
+    #[error(transparent)]
+    Stream(#[from] net::StreamError),
+    /// There is no user networking.
+    #[error(transparent)]
+    Passt(#[from] net::PasstError),
+    /// A network card cannot be made.
+    #[error(transparent)]
+    Net(#[from] virtio_net::NetError),
+    /// There is no socket to the guest.
+    #[error(transparent)]
+    Bind(#[from] virtio_vsock::BindError),
+    /// The sockets cannot be watched.
+    #[error("the host gives no descriptor for the sockets between guest and host")]
+    Sockets(#[source] io::Error),
+    /// The virtio console cannot have such ports.
+    #[error(transparent)]
+    Terminals(#[from] virtio_console::ConsoleError),
+    /// A directory cannot be shared.
+    #[error(transparent)]
+    Fs(#[from] virtio_fs::OpenError),
+    /// The command cannot be told to the guest.
+    #[error("the command cannot be put into a file for the guest")]
+    Command(#[source] io::Error),
+    /// The process that is to serve a device cannot.
+    #[error(transparent)]
+    Backend(#[from] vhost_user::BackendError),
     /// A device was not attached.
     #[error(transparent)]
     Board(#[from] BoardError),
@@ -85,7 +147,18 @@ impl BuildError {
                 | Self::Console { .. }
                 | Self::Layout(_)
                 | Self::Disk(_)
+                | Self::Terminals(_)
+                | Self::Qcow2 { .. }
+                | Self::Direct { .. }
+                | Self::Engine(virtio_blk::EngineError::NoFile)
                 | Self::Identity(_)
+                | Self::Fs(_)
+                | Self::Pmem(_)
+                | Self::Tap(_)
+                | Self::Stream(_)
+                | Self::Passt(_)
+                | Self::Bind(_)
+                | Self::Backend(_)
                 | Self::Board(BoardError::Pio(_) | BoardError::Mmio(_))
                 | Self::Boot(_)
         )

@@ -1,22 +1,37 @@
 //! From a configuration to a machine: each part of the kit, put together once.
 
+mod balloon;
+mod beside;
+mod command;
 mod consoles;
 mod error;
+mod memory_size;
+mod network;
 mod ram;
+mod share;
+mod sockets;
 mod storage;
+mod terminals;
+mod vhost_user;
+mod virtio;
 
-use std::{fs::File, path::Path, sync::Arc, thread};
+use std::{fs::File, num::NonZeroUsize, path::Path, sync::Arc, thread};
 
+use ::virtio::Handle;
 use arch::{CpuStart, CpuidPolicy, Layout, MMIO_HOLE_START, Topology};
-use board::{Board, BoardBuilder};
+use board::{Board, BoardBuilder, Hotplug};
 use boot::{Payload, Platform};
 use hypervisor::{Hypervisor, Vm, VmConfig};
 use memory::Ram;
 use vcpu::{Stop, Vcpus};
+use virtio_balloon::Balloon;
 
 pub use consoles::Consoles;
 pub use error::{BuildError, RunError};
+pub use memory_size::{MemorySize, MemorySizeError};
+pub use terminals::TerminalSize;
 
+use self::{beside::Beside, command::Told};
 use crate::config::{self, Config};
 
 /// A machine that is ready to run: its kernel is loaded, its vCPUs are parked.
@@ -24,8 +39,18 @@ use crate::config::{self, Config};
 pub struct Machine {
     board: Board,
     cpus: Vcpus,
-    buttons: Buttons,
+    controls: Controls,
     reboots: bool,
+}
+
+/// What the rest of the program can reach of a running machine.
+#[derive(Clone, Debug)]
+struct Controls {
+    buttons: Buttons,
+    memory: Option<MemorySize>,
+    balloon: Option<Handle<Balloon>>,
+    terminal: Option<TerminalSize>,
+    told: Option<Told>,
 }
 
 /// What a person could press on the machine. Clones press the same buttons, from any thread.
@@ -62,20 +87,23 @@ impl Machine {
     ) -> Result<Self, BuildError> {
         let topology = config.cpus.topology()?;
         let payload = payload(config)?;
-        let layout = Layout::for_ram(config.memory.size.0)?;
-        let ram = ram::build(&layout, &config.memory)?;
+        let mut layout = Layout::for_ram(config.memory.size.0)?;
+        let ram = ram::build(&layout, &config.memory, &config.backing())?;
+        let (ram, beside) = Beside::add(config, &mut layout, ram)?;
+        let bits = hypervisor.address_bits()?;
+        layout.check_reach(bits)?;
         let vm =
             hypervisor.create_vm(&VmConfig { topology: Some(topology), ..VmConfig::default() })?;
         for region in ram.regions() {
             vm.map(region)?;
         }
-        let (board, buttons) = board(&vm, &ram, &layout, (config, consoles))?;
+        let (board, controls) = board(&vm, &ram, (&layout, bits), (config, consoles, beside))?;
         let platform = Platform { layout: &layout, topology: &topology, nodes: &board.nodes };
         let first = boot::load(&ram.memory(), &platform, &payload)?;
         let cpus = vcpus(vm.as_ref(), topology, &first)?;
         let cpus = Vcpus::spawn(cpus, Arc::clone(&board.buses))?;
         let reboots = config.on_reset == config::OnReset::Reboot;
-        Ok(Self { board, cpus, buttons, reboots })
+        Ok(Self { board, cpus, controls, reboots })
     }
 
     /// Whether the files that `config` names are there and hold a kernel: before anything is opened
@@ -91,7 +119,28 @@ impl Machine {
 
     /// The machine's buttons.
     pub fn buttons(&self) -> Buttons {
-        self.buttons.clone()
+        self.controls.buttons.clone()
+    }
+
+    /// What attaches devices to the machine while it runs, and takes them away; `None` unless its
+    /// devices are on PCI.
+    pub fn hotplug(&self) -> Option<Hotplug> {
+        self.board.hotplug()
+    }
+
+    /// The size of the machine's memory, if it can have another than it started with.
+    pub fn memory(&self) -> Option<MemorySize> {
+        self.controls.memory.clone()
+    }
+
+    /// The machine's memory balloon, if it has one.
+    pub fn balloon(&self) -> Option<Handle<Balloon>> {
+        self.controls.balloon.clone()
+    }
+
+    /// The size of the guest's terminal, if it has one that is the terminal of this process.
+    pub fn terminal(&self) -> Option<TerminalSize> {
+        self.controls.terminal.clone()
     }
 
     /// Runs the guest until it stops, and says why. Devices are served by a thread named `io0`;
@@ -119,6 +168,10 @@ impl Machine {
         // A reboot needs the old machine gone; an end does not wait for a console that blocks.
         let again = self.reboots && self.cpus.stopped() == Some(Stop::Reset);
         let stop = if again { self.cpus.join()? } else { self.cpus.detach()? };
+        let stop = match &self.controls.told {
+            Some(told) => told.ending(stop),
+            None => stop,
+        };
         Ok((stop, watched))
     }
 }
@@ -128,7 +181,7 @@ fn payload(config: &Config) -> Result<Payload, BuildError> {
     let initrd = config.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
     Ok(Payload {
         initrd,
-        cmdline: config.cmdline.clone(),
+        cmdline: command::cmdline(config),
         protocol: match config.protocol {
             config::Protocol::Auto => boot::Protocol::Auto,
             config::Protocol::Linux => boot::Protocol::Linux,
@@ -152,10 +205,11 @@ fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
 fn board(
     vm: &Arc<dyn Vm>,
     ram: &Ram,
-    layout: &Layout,
-    (config, consoles): (&Config, &Consoles),
-) -> Result<(Board, Buttons), BuildError> {
+    (layout, bits): (&Layout, u32),
+    (config, consoles, beside): (&Config, &Consoles, Beside),
+) -> Result<(Board, Controls), BuildError> {
     let mut board = BoardBuilder::new(Arc::clone(vm), ram.memory(), layout)?;
+    board.io_threads(io_threads(config))?;
     consoles.attach(&mut board)?;
     let keyboard = board.attach("keyboard", legacy::I8042::new())?;
     let below = layout.ram_bytes().min(MMIO_HOLE_START);
@@ -164,8 +218,23 @@ fn board(
     board.attach("exit", legacy::DebugExit::new())?;
     board.attach("pvpanic", legacy::Pvpanic::new())?;
     let power = board.attach("power", legacy::AcpiPower::new())?;
+    virtio::bus(&mut board, config.bus, layout, bits)?;
     storage::attach(&mut board, config)?;
-    Ok((board.freeze()?, Buttons { power, keyboard }))
+    let told = share::attach(&mut board, config)?;
+    network::attach(&mut board, config)?;
+    sockets::attach(&mut board, config, consoles)?;
+    vhost_user::attach(&mut board, config)?;
+    let memory = beside.attach(&mut board, config)?;
+    let terminal = consoles.attach_terminals(&mut board, config)?;
+    let balloon = balloon::attach(&mut board, config)?;
+    let buttons = Buttons { power, keyboard };
+    Ok((board.freeze()?, Controls { buttons, memory, balloon, terminal, told }))
+}
+
+/// As [`Config::check`] has it; one for a configuration that was not checked.
+fn io_threads(config: &Config) -> NonZeroUsize {
+    let count = usize::try_from(config.io_threads).ok();
+    count.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn vcpus(

@@ -8,9 +8,13 @@ use memory::{Backing, Ram, RamConfig};
 use super::BuildError;
 use crate::config::{self, Memory};
 
-pub(super) fn build(layout: &Layout, memory: &Memory) -> Result<Ram, BuildError> {
-    let backing = match &memory.backing {
-        config::Backing::Private => Backing::Anonymous,
+pub(super) fn build(
+    layout: &Layout,
+    memory: &Memory,
+    backing: &config::Backing,
+) -> Result<Ram, BuildError> {
+    let backing = match backing {
+        config::Backing::Auto | config::Backing::Private => Backing::Anonymous,
         config::Backing::Shared => Backing::Memfd,
         config::Backing::File(path) => {
             let mut options = File::options();

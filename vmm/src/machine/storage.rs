@@ -1,36 +1,84 @@
 //! The virtio devices that hold or give data: disks, random numbers.
 
+use std::num::NonZeroU64;
+
 use board::BoardBuilder;
-use disk::{Access, Raw};
+use disk::{Access, Qcow2, Raw};
+use rate::{Rate, Rates};
 use virtio_blk::{Blk, BlkConfig};
 use virtio_rng::Rng;
 
-use super::BuildError;
-use crate::config::{Cache, Config, Disk};
+use super::{BuildError, virtio};
+use crate::config::{self, Cache, Config, Disk, DiskBacking, Engine, Format};
 
 /// Attaches what `config` names, disks first, in their order.
 pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
     for (index, disk) in config.disk.iter().enumerate() {
-        board.attach(&format!("disk{index}"), virtio::mmio(open(disk)?))?;
+        virtio::attach(board, config.bus, &format!("disk{index}"), open(disk)?)?;
     }
-    if let Some(path) = &config.rng {
-        let failed = |source| BuildError::Open {
-            what: "source of random numbers",
-            path: path.clone(),
-            source,
-        };
-        board.attach("rng", virtio::mmio(Rng::open(path).map_err(failed)?))?;
+    if let Some(rng) = &config.rng {
+        virtio::attach(board, config.bus, "rng", random(rng)?)?;
     }
     Ok(())
 }
 
+fn random(rng: &config::Rng) -> Result<Rng, BuildError> {
+    let path = rng.path.clone();
+    let failed = |source| BuildError::Open { what: "source of random numbers", path, source };
+    let device = Rng::open(&rng.path).map_err(failed)?;
+    let Some(rate) = rng.bytes_per_sec else { return Ok(device) };
+    let rates = Rates { ops: None, bytes: Some(Rate::new(rate)) };
+    device.limit(rates).map_err(BuildError::Timer)
+}
+
+/// The device for `disk`, whose image is opened and locked.
 fn open(disk: &Disk) -> Result<Blk, BuildError> {
-    let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let cache = match disk.cache {
         Cache::WriteBack => virtio_blk::Cache::WriteBack,
         Cache::WriteThrough => virtio_blk::Cache::WriteThrough,
         Cache::Unsafe => virtio_blk::Cache::Unsafe,
     };
+    let engine = match disk.engine {
+        Engine::Auto => virtio_blk::Engine::Auto,
+        Engine::Sync => virtio_blk::Engine::Sync,
+        Engine::IoUring => virtio_blk::Engine::IoUring,
+    };
     let settings = BlkConfig { cache, identity: disk.id.parse()? };
-    Ok(Blk::new(Raw::open(&disk.path, access)?, settings))
+    let queues = disk.queues.and_then(|queues| u16::try_from(queues).ok()).unwrap_or(1);
+    let blk = image(disk, settings)?.queues(queues).engine(engine)?;
+    let rates = Rates {
+        ops: limit(disk.ops_per_sec, disk.ops_burst),
+        bytes: limit(disk.bytes_per_sec, disk.bytes_burst),
+    };
+    if rates == Rates::default() {
+        return Ok(blk);
+    }
+    blk.limit(rates).map_err(BuildError::Timer)
+}
+
+fn image(disk: &Disk, settings: BlkConfig) -> Result<Blk, BuildError> {
+    let path = &disk.path;
+    let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    if disk.format == Some(Format::Qcow2) {
+        let backing = match &disk.backing {
+            DiskBacking::Off => disk::Backing::Refused,
+            DiskBacking::On => disk::Backing::Any,
+            DiskBacking::In(path) => disk::Backing::In(path.clone()),
+        };
+        return Ok(Blk::new(Qcow2::open(path, access, &backing)?, settings));
+    }
+    let mut raw = Raw::open(path, access)?;
+    // Whoever wrote the first bytes must not decide what they mean: that may have been the guest.
+    if disk.format.is_none() && raw.begins_as_qcow2().unwrap_or(false) {
+        return Err(BuildError::Qcow2 { path: path.clone() });
+    }
+    if disk.direct {
+        raw = raw.direct().map_err(|source| BuildError::Direct { path: path.clone(), source })?;
+    }
+    Ok(Blk::new(raw, settings))
+}
+
+fn limit(per_second: Option<NonZeroU64>, size: Option<NonZeroU64>) -> Option<Rate> {
+    let rate = Rate::new(per_second?);
+    Some(size.map_or(rate, |size| rate.size(size.get())))
 }

@@ -9,6 +9,7 @@ use std::{
 
 use hypervisor::kvm::{HostKind, Kind, Kvm};
 use legacy::Backend;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use purlin_vmm::{
     config::{Config, Target},
     lifecycle::{self, Control, Ending},
@@ -22,6 +23,9 @@ use crate::{Failure, Outcome, message};
 
 /// Events that a trace keeps of each thread: 40 bytes each.
 const TRACE_EVENTS: usize = 1 << 18;
+
+/// File descriptors for all connections that a guest can have, and everything else.
+const DESCRIPTORS: u64 = 8192;
 
 /// Why a stock kernel crashes on such a host.
 const PVM_ADVICE: &str = "this host's KVM is KVM-PVM, which runs guest kernels in an instruction \
@@ -37,8 +41,11 @@ pub(super) fn start(config: &Config) -> Outcome {
     let grace = Duration::from_secs(config.grace.into());
     let mut control = Control::new(grace, Box::new(suspension)).map_err(Failure::run)?;
     let kvm = Kvm::open().map_err(Failure::run)?;
-    let stdio = stdio(&control).map_err(Failure::run)?;
+    let stdio = stdio(config, &control).map_err(Failure::run)?;
     Machine::check_files(config).map_err(Failure::usage)?;
+    if config.vsock.is_some() || config.root.is_some() || !config.fs.is_empty() {
+        allow_descriptors();
+    }
     let consoles = Consoles::open(config, stdio).map_err(Failure::usage)?;
     tell_paths(config, &consoles);
     if config.trace.is_some() {
@@ -52,14 +59,30 @@ pub(super) fn start(config: &Config) -> Outcome {
     }
     let ending = result.map_err(failure)?;
     report(&ending);
+    if !config.command.is_empty() && ending.stop == Stop::PowerOff {
+        return Err(Failure::run("the guest powered off before the command had ended"));
+    }
     Ok(ExitStatus::from(&ending.stop))
+}
+
+/// Each connection of the guest takes a file descriptor, and each file that it has open; and many hosts give 1024 unless asked.
+fn allow_descriptors() {
+    let enough = |(soft, hard): (u64, u64)| match soft < DESCRIPTORS.min(hard) {
+        true => setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard),
+        false => Ok(()),
+    };
+    if let Err(error) = getrlimit(Resource::RLIMIT_NOFILE).and_then(enough) {
+        log::info!(
+            "connections and open files of the guest are limited by file descriptors: {error}"
+        );
+    }
 }
 
 /// Says where the consoles are: a pty to everybody, because only its path leads to it.
 fn tell_paths(config: &Config, consoles: &Consoles) {
     for (port, path) in consoles.paths() {
         log::info!("{port} is {}", path.display());
-        if config.serial.ports().contains(&(port, &Target::Pty)) {
+        if config.targets().any(|named| named == (port, &Target::Pty)) {
             message::tell(&format!("purlin: {port} is {}\n", path.display()));
         }
     }
@@ -75,7 +98,7 @@ fn failure(error: lifecycle::LifecycleError) -> Failure {
 }
 
 /// Standard input and output, with the keys that are for the VMM taken out.
-fn stdio(control: &Control) -> io::Result<Backend> {
+fn stdio(config: &Config, control: &Control) -> io::Result<Backend> {
     let quit = control.quit_event()?;
     let ctrl_alt_del = control.ctrl_alt_del_event()?;
     // A full counter is signalled all the more.
@@ -85,13 +108,17 @@ fn stdio(control: &Control) -> io::Result<Backend> {
         _ => message::tell(&format!("\npurlin: {KEYS}\n")),
     };
     let input = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
-    Backend::new(io::stdout()).input(EscapeFilter::new(File::from(input), escape))
+    let input = EscapeFilter::new(File::from(input), escape);
+    let output = Backend::new(io::stdout());
+    if !config.console.iter().any(|console| console.target == Target::Stdio) {
+        return output.input(input);
+    }
+    output.input(terminal::read_ahead(input)?)
 }
 
 /// The terminal is the guest's only if a port is connected to it.
 fn raw_terminal(config: &Config) -> io::Result<Option<Terminal>> {
-    let ports = config.serial.ports();
-    if !ports.iter().any(|(_, target)| **target == Target::Stdio) {
+    if !config.targets().any(|(_, target)| *target == Target::Stdio) {
         return Ok(None);
     }
     Terminal::raw(io::stdin())

@@ -1,0 +1,70 @@
+//! Network cards and what they are connected to.
+
+use std::{num::NonZeroU64, os::fd::RawFd, time::Duration};
+
+use board::BoardBuilder;
+use net::{Link, Passt, PasstConfig, Stream, Tap};
+use rate::{Rate, Rates};
+use virtio_net::{Net, NetConfig};
+
+use super::{BuildError, virtio};
+use crate::config::{self, Config, ConfigError};
+
+/// How long a passt has to find its options or its host wrong; it takes some hundredths of a second. What
+/// it finds later is in the log, and takes the guest's link down.
+const EARLY: Duration = Duration::from_secs(5);
+
+/// Attaches the cards that `config` names, in their order.
+pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
+    for (index, net) in config.net.iter().enumerate() {
+        let card = Net::with_pairs(links(net)?, card(net)?)?;
+        virtio::attach(board, config.bus, &format!("net{index}"), card)?;
+    }
+    Ok(())
+}
+
+fn links(net: &config::Net) -> Result<Vec<Box<dyn Link>>, BuildError> {
+    if let Some(name) = &net.tap {
+        let count = usize::try_from(net.queues).unwrap_or(usize::MAX);
+        let taps = Tap::open_queues(name, count)?;
+        return Ok(taps.into_iter().map(|tap| Box::new(tap) as _).collect());
+    }
+    if let Some(fd) = net.fd {
+        return Ok(vec![Box::new(Tap::from_fd(RawFd::try_from(fd).unwrap_or(-1))?)]);
+    }
+    if let Some(path) = &net.socket {
+        return Ok(vec![Box::new(Stream::connect(path)?)]);
+    }
+    let mut passt = Passt::start(&PasstConfig {
+        mtu: mtu(net)?,
+        tcp_ports: net.tcp_ports.clone(),
+        udp_ports: net.udp_ports.clone(),
+    })?;
+    passt.ready(EARLY)?;
+    Ok(vec![Box::new(passt)])
+}
+
+fn card(net: &config::Net) -> Result<NetConfig, ConfigError> {
+    Ok(NetConfig {
+        mtu: mtu(net)?,
+        receive: Rates {
+            ops: limit(net.rx_packets_per_sec, net.rx_packets_burst),
+            bytes: limit(net.rx_bytes_per_sec, net.rx_bytes_burst),
+        },
+        transmit: Rates {
+            ops: limit(net.tx_packets_per_sec, net.tx_packets_burst),
+            bytes: limit(net.tx_bytes_per_sec, net.tx_bytes_burst),
+        },
+        ..NetConfig::new(net.address())
+    })
+}
+
+fn limit(per_second: Option<NonZeroU64>, size: Option<NonZeroU64>) -> Option<Rate> {
+    let rate = Rate::new(per_second?);
+    Some(size.map_or(rate, |size| rate.size(size.get())))
+}
+
+fn mtu(net: &config::Net) -> Result<Option<u16>, ConfigError> {
+    let wrong = |_| ConfigError::Network("with an MTU that no packet has".into());
+    net.mtu.map(u16::try_from).transpose().map_err(wrong)
+}
