@@ -3,16 +3,27 @@
 //! `cargo xtask test` runs these natively where the CPU has VMX or SVM, else under
 //! `cargo xtask with-kvm`. Kernels and the initramfs come from `PURLIN_LINUX`; what runs inside the
 //! guest is in `guest/`.
-#![expect(clippy::panic, reason = "test code")]
+#![expect(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
+mod all;
+mod balloon;
+mod blk;
 mod boot;
 mod clock;
 mod console;
 mod cpus;
 mod disk;
 mod end;
+mod fs;
+mod hotmem;
+mod hotplug;
+mod hvc;
 mod memory;
 mod memtest;
+mod net;
+mod pmem;
+mod vhost;
+mod vsock;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -47,6 +58,13 @@ impl Guest {
     fn elf(mut self) -> Self {
         self.image = "vmlinux";
         self
+    }
+
+    /// With the disk of Debian's programs, which the guest's init puts into its path.
+    fn programs(self) -> Self {
+        let disk = self.directory.join("programs.img");
+        let disk = format!("{},read-only=on,id=programs", disk.display());
+        self.arguments(["--disk", &disk])
     }
 
     fn arguments<S: Into<OsString>>(mut self, more: impl IntoIterator<Item = S>) -> Self {

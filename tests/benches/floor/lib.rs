@@ -10,6 +10,8 @@ mod ioctl;
 mod machine;
 mod mapping;
 mod start;
+mod uring;
 
 pub use alloc::{Counting, allocations};
 pub use machine::{Machine, Seen};
+pub use uring::Reads;

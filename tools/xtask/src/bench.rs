@@ -1,10 +1,15 @@
 //! `cargo xtask bench`: builds the reference VMM and the benchmarks in release, and runs these.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
+use crate::apt::{self, Package};
 use crate::error::{Context, Error, Result};
 use crate::workspace::{Workspace, say};
+
+const TOPIC: &str = "bench";
+/// What counts instructions.
+const VALGRIND: Package = Package { names: &["valgrind"], provides: &["valgrind"] };
 
 /// What `--help` says beyond clap's own words.
 const LONG: &str = "\
@@ -12,6 +17,9 @@ Builds everything in release, then measures the named benchmarks, or all of them
 
   exit        the cost of an exit through run loop, bus and device
   mock        the same without a hypervisor, and its allocations
+  instructions
+              what a request costs a device, in instructions (callgrind) and allocations
+  net         packets through a tap, beside a bare loop on the same tap (as root)
   first-byte  exec to the first byte of the smallest guest
   footprint   memory beyond guest RAM, threads, size of the binary
   linux-init  exec to the init of a Linux guest, which --kernel and --initrd give
@@ -39,21 +47,39 @@ pub(crate) struct Options {
 
 /// `cargo xtask bench`.
 pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    say("bench", "building in release");
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace.root()).args(["build", "--release", "--bins"]);
-    let built = cargo
-        .args(["--package", "purlin-vmm", "--package", "purlin-bench"])
-        .status()
-        .context(|| "cannot run cargo".to_owned())?;
-    if !built.success() {
-        return Err(Error::new(format!("cargo build failed with {built}")));
-    }
-    let program = workspace.root().join("target/release/purlin-bench");
-    let ended = Command::new(&program)
-        .args(&options.args)
-        .status()
-        .context(|| format!("cannot run {}", program.display()))?;
+    apt::ensure(TOPIC, &[VALGRIND])?;
+    build(workspace, &["purlin-vmm", "purlin-bench"])?;
+    let ended = run(workspace, &options.args)?;
     let code = ended.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// What does not depend on how busy the machine is: no request costs more than was written down.
+pub(crate) fn instructions(workspace: &Workspace) -> Result<()> {
+    apt::ensure(TOPIC, &[VALGRIND])?;
+    build(workspace, &["purlin-bench"])?;
+    let report = workspace.cache().join("instructions.json");
+    let arguments = ["instructions".into(), "--check".into(), "--json".into(), report.into()];
+    let ended = run(workspace, &arguments)?;
+    if ended.success() { Ok(()) } else { Err(Error::new("a request costs more than before")) }
+}
+
+fn build(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    say(TOPIC, "building in release");
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace.root()).args(["build", "--release", "--bins"]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    let built = cargo.status().context(|| "cannot run cargo".to_owned())?;
+    if built.success() {
+        return Ok(());
+    }
+    Err(Error::new(format!("cargo build failed with {built}")))
+}
+
+fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitStatus> {
+    let program = workspace.root().join("target/release/purlin-bench");
+    let ended = Command::new(&program).args(arguments).status();
+    ended.context(|| format!("cannot run {}", program.display()))
 }

@@ -6,6 +6,7 @@ mod apt;
 mod bench;
 mod checks;
 mod error;
+mod fuzz;
 mod initramfs;
 mod kernel;
 mod linux;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Options),
     /// Measure what Purlin costs, beside raw ioctls and other VMMs.
     Bench(bench::Options),
+    /// Look for inputs that make a device fail (libFuzzer).
+    Fuzz(fuzz::Options),
     /// Run a command under a real KVM (kvm_amd), also where this machine's CPU offers none.
     WithKvm(with_kvm::Options),
     /// Keep one machine: what with-kvm runs inside its outer guest.
@@ -45,6 +48,8 @@ enum Command {
     Kernel(kernel::Options),
     /// Build the guest's initramfs and print its path.
     Initramfs(initramfs::Options),
+    /// Fetch and build all that the Linux tests boot, and print its directory.
+    Guests,
     /// Check that crates depend on lower layers only.
     Layers,
     /// Check the sizes of files and traits.
@@ -65,6 +70,8 @@ impl Command {
             Self::Linux(options) => linux::main(workspace, &options),
             Self::Test(options) => test::main(workspace, &options),
             Self::Bench(options) => bench::main(workspace, &options),
+            Self::Fuzz(options) => fuzz::main(workspace, &options),
+            Self::Guests => test::guests::main(workspace),
             Self::Layers => checks::layers::main(workspace),
             Self::Sizes => checks::sizes::main(workspace),
             Self::Unsafe => checks::unsafety::main(workspace),

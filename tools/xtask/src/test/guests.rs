@@ -4,8 +4,10 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
+use super::programs;
 use crate::{
     error::{AtPath, Error, Result},
     initramfs,
@@ -13,8 +15,15 @@ use crate::{
     workspace::Workspace,
 };
 
+/// Runs `cargo xtask guests`: for tests that are run by hand, with `PURLIN_LINUX`.
+#[expect(clippy::print_stdout, reason = "the path is what the command is run for")]
+pub(crate) fn main(workspace: &Workspace) -> Result<ExitCode> {
+    println!("{}", prepare(workspace)?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Fetches and builds what is missing. The directory holds `bzImage`, `vmlinux` and `test.cpio` in
-/// `cloud` and in `generic`, and `memtest86+`.
+/// `cloud` and in `generic`, `memtest86+`, and `programs.img`.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let directory = workspace.cache().join("guests");
     for flavour in [Flavour::Cloud, Flavour::Generic] {
@@ -29,6 +38,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let bzimage = images.iter().find(|path| path.extension().is_some_and(|e| e == "bin"));
     let bzimage = bzimage.ok_or_else(|| Error::new("the package memtest86+ has no .bin image"))?;
     link(bzimage, &directory.join("memtest86+"))?;
+    link(&programs::image(workspace)?, &directory.join("programs.img"))?;
     Ok(directory)
 }
 

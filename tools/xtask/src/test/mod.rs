@@ -1,9 +1,10 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 pub(crate) mod binaries;
-mod guests;
+pub(crate) mod guests;
 mod licences;
 mod linux;
+mod programs;
 
 use std::{
     path::Path,
@@ -14,8 +15,11 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use crate::{
+    apt::{self, Package},
+    bench,
     checks::{layers, listings, sizes, unsafety},
     error::{Context, Error, Result},
+    fuzz,
     workspace::{Workspace, say},
 };
 
@@ -43,6 +47,10 @@ enum Tier {
     Unit,
     /// KVM tests and stock Linux kernels on real virtualization hardware.
     Linux,
+    /// Every fuzz target builds and runs for some seconds.
+    Fuzz,
+    /// No request costs a device more instructions than were written down.
+    Instructions,
     /// The documentation builds without a warning.
     Docs,
     /// Every crate packages as it would be published.
@@ -50,7 +58,17 @@ enum Tier {
 }
 
 const TOPIC: &str = "test";
-const ALL: [Tier; 5] = [Tier::Check, Tier::Unit, Tier::Linux, Tier::Docs, Tier::Package];
+const ALL: [Tier; 7] = [
+    Tier::Check,
+    Tier::Unit,
+    Tier::Linux,
+    Tier::Fuzz,
+    Tier::Instructions,
+    Tier::Docs,
+    Tier::Package,
+];
+/// How long each fuzz target runs; `cargo xtask fuzz` takes longer.
+const FUZZ_SECONDS: u32 = 5;
 
 /// Runs `cargo xtask test`. Every tier is run, also after one has failed.
 pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -84,6 +102,8 @@ impl Tier {
             Self::Check => check(workspace),
             Self::Unit => unit(workspace),
             Self::Linux => linux::run(workspace),
+            Self::Fuzz => fuzz::smoke(workspace, FUZZ_SECONDS),
+            Self::Instructions => bench::instructions(workspace),
             Self::Docs => docs(workspace),
             Self::Package => package(workspace),
         }
@@ -101,9 +121,13 @@ fn check(workspace: &Workspace) -> Result<()> {
     licences::check(workspace)
 }
 
+/// What tests of disk images compare with.
+const QEMU_IMG: Package = Package { names: &["qemu-utils"], provides: &["qemu-img"] };
+
 fn unit(workspace: &Workspace) -> Result<()> {
+    apt::ensure(TOPIC, &[QEMU_IMG])?;
     let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--all-features"]);
+    command.args(["test", "--workspace", "--all-features"]).env("REQUIRE_QEMU_IMG", "1");
     // Where KVM opens, its tests must not skip themselves.
     if Path::new("/dev/kvm").exists() {
         command.env("REQUIRE_KVM", "1");

@@ -1,0 +1,204 @@
+//! A driver of a network card on a real ring in guest RAM, as lean as a kernel's.
+
+use std::sync::{
+    Arc,
+    atomic::{Ordering, fence},
+};
+
+use device::{EventFd, FakeWiring, IoAddr, Node, Subscriber, Wiring};
+use event_manager::{EventManager, SubscriberOps};
+use memory::{Bytes, GuestAddress, GuestMemory};
+use virtio::Handle;
+use virtio_net::Net;
+
+use crate::error::Result;
+
+/// Entries of the ring.
+const SIZE: u16 = 256;
+const DESCRIPTORS: u64 = 0x1_0000;
+const AVAILABLE: u64 = 0x2_0000;
+const USED: u64 = 0x3_0000;
+const TABLE: u64 = 0x4_0000;
+/// Where packets are, from the guest and for it: those for it overwrite each other.
+const DATA: u64 = 0x8_0000;
+/// Bytes of a piece: a page, as Linux has them.
+const PIECE: u32 = 4096;
+/// How long nothing may happen, milliseconds.
+const LIMIT: i32 = 2000;
+/// Places for pieces.
+const PIECES: u64 = 64;
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+/// `CSUM`, `GUEST_CSUM`, `GUEST_TSO4`, `HOST_TSO4`, `MRG_RXBUF`, indirect descriptors.
+const FEATURES: u32 = 1 | 1 << 1 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 28;
+
+/// Which way packets go, from the guest's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Receive,
+    Transmit,
+}
+
+/// A driver that uses one of a card's queues for the same packet again and again.
+pub(super) struct Card {
+    memory: GuestMemory,
+    events: EventManager<Subscriber>,
+    doorbell: EventFd,
+    handle: Handle<Net>,
+    direction: Direction,
+    /// Bytes of a packet with its header.
+    len: usize,
+    offered: u16,
+    taken: u16,
+    packets: u64,
+    /// The device's wiring, which holds its doorbells.
+    _wiring: FakeWiring,
+}
+
+impl Card {
+    /// A driver of `net` for packets like `packet`.
+    pub(super) fn new(net: Net, direction: Direction, packet: &[u8]) -> Result<Self> {
+        let mut wiring = FakeWiring::new()?;
+        let handle = wiring.attach(virtio::mmio(net))?;
+        let buses = wiring.freeze()?;
+        let base = wiring.nodes.iter().find_map(|node| match node {
+            Node::VirtioMmio { base, .. } => Some(*base),
+            _ => None,
+        });
+        let base = base.ok_or("the device has no registers")?;
+        let queue = u16::from(direction == Direction::Transmit);
+        for (register, value) in start(queue)? {
+            buses.mmio.write(base + register, &value.to_le_bytes());
+        }
+        let mut events = EventManager::new()?;
+        for subscriber in &wiring.subscribers {
+            events.add_subscriber(Arc::clone(subscriber));
+        }
+        while events.run_with_timeout(0)? > 0 {}
+        let bell = (IoAddr::Mmio(base + 0x50), Some(u32::from(queue)));
+        let bell = wiring.doorbells.iter().find(|at| (at.0, at.1) == bell);
+        let doorbell = bell.ok_or("the queue has no doorbell")?.2.try_clone()?;
+        let (memory, _wiring) = (wiring.memory(), wiring);
+        // It looks at the ring by itself: no interrupts.
+        memory.write_obj(1_u16, GuestAddress(AVAILABLE))?;
+        memory.write_slice(packet, GuestAddress(DATA))?;
+        let len = packet.len();
+        describe(&memory, direction, len)?;
+        let (offered, taken, packets) = (0, 0, 0);
+        Ok(Self {
+            memory,
+            events,
+            doorbell,
+            handle,
+            direction,
+            len,
+            offered,
+            taken,
+            packets,
+            _wiring,
+        })
+    }
+
+    /// What is not a packet's own cost: room for all that may come.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        if self.direction == Direction::Receive {
+            let free = SIZE - self.offered.wrapping_sub(self.taken);
+            self.offer(free)?;
+        }
+        Ok(())
+    }
+
+    /// Sends `count` packets, or receives as many, which are there.
+    pub(super) fn run(&mut self, count: u16) -> Result<()> {
+        self.packets += u64::from(count);
+        if self.direction == Direction::Transmit {
+            self.offer(count)?;
+        }
+        let mut rest = u64::from(count);
+        if self.direction == Direction::Receive {
+            rest *= self.len as u64;
+        }
+        while rest > 0 {
+            if self.events.run_with_timeout(LIMIT)? == 0 {
+                return Err(
+                    format!("nothing happens, and {rest} packets or bytes are missing").into()
+                );
+            }
+            let index: u16 = self.memory.load(GuestAddress(USED + 2), Ordering::Acquire)?;
+            while self.taken != index {
+                let entry = USED + 4 + 8 * u64::from(self.taken % SIZE);
+                let [_, written]: [u32; 2] = self.memory.read_obj(GuestAddress(entry))?;
+                let done = if self.direction == Direction::Receive { written.into() } else { 1 };
+                rest = rest.checked_sub(done).ok_or("a packet that was not sent")?;
+                self.taken = self.taken.wrapping_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the packets went where they should.
+    pub(super) fn check(&self) -> Result<()> {
+        let counters = self.handle.with(|net| net.counters());
+        let seen = counters.received + counters.transmitted;
+        let dropped = counters.receive_dropped + counters.transmit_dropped;
+        if (seen, dropped) == (self.packets, 0) {
+            return Ok(());
+        }
+        Err(format!("of {} packets {seen} went, and {dropped} were dropped", self.packets).into())
+    }
+
+    /// Offers `count` chains and tells the device, if it wants to know.
+    fn offer(&mut self, count: u16) -> Result<()> {
+        for _ in 0..count {
+            let slot = self.offered % SIZE;
+            let entry = AVAILABLE + 4 + 2 * u64::from(slot);
+            self.memory.write_obj(slot, GuestAddress(entry))?;
+            self.offered = self.offered.wrapping_add(1);
+        }
+        self.memory.store(self.offered, GuestAddress(AVAILABLE + 2), Ordering::Release)?;
+        fence(Ordering::SeqCst);
+        let flags: u16 = self.memory.load(GuestAddress(USED), Ordering::Relaxed)?;
+        if flags & 1 == 0 {
+            self.doorbell.write(1)?;
+        }
+        Ok(())
+    }
+}
+
+/// From reset to a working device with queue number `queue` in use: registers and values.
+fn start(queue: u16) -> Result<Vec<(u64, u32)>> {
+    let mut writes = vec![(0x070, 1), (0x070, 3), (0x024, 1), (0x020, 1)];
+    writes.extend([(0x024, 0), (0x020, FEATURES), (0x070, 11)]);
+    writes.extend([(0x030, queue.into()), (0x038, SIZE.into())]);
+    for (register, place) in [(0x080, DESCRIPTORS), (0x090, AVAILABLE), (0x0a0, USED)] {
+        writes.push((register, u32::try_from(place)?));
+    }
+    writes.extend([(0x044, 1), (0x070, 15)]);
+    Ok(writes)
+}
+
+/// Writes what stays the same: the descriptors.
+fn describe(memory: &GuestMemory, direction: Direction, len: usize) -> Result<()> {
+    let put = |table: u64, at: u64, (addr, len, flags): (u64, u32, u16)| {
+        let rest = u64::from(len) | u64::from(flags) << 32 | (at + 1) << 48;
+        memory.write_obj([addr, rest], GuestAddress(table + 16 * at))
+    };
+    let len = u32::try_from(len)?;
+    let pieces = u64::from(len.div_ceil(PIECE));
+    for piece in 0..pieces {
+        let rest = len - u32::try_from(piece)? * PIECE;
+        let next = if piece + 1 < pieces { NEXT } else { 0 };
+        put(TABLE, piece, (DATA + piece * u64::from(PIECE), rest.min(PIECE), next))?;
+    }
+    for slot in 0..u64::from(SIZE) {
+        let own = match direction {
+            Direction::Receive => (DATA + slot % PIECES * u64::from(PIECE), PIECE, WRITE),
+            Direction::Transmit if pieces == 1 => (DATA, len, 0),
+            Direction::Transmit => (TABLE, 16 * u32::try_from(pieces)?, INDIRECT),
+        };
+        put(DESCRIPTORS, slot, own)?;
+    }
+    Ok(())
+}

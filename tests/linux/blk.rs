@@ -1,0 +1,80 @@
+//! Disks under load: file systems, verification, room that is given back, an end without warning.
+
+use std::{os::unix::fs::MetadataExt, path::Path};
+
+use disk::{Access, Backing, Disk, Qcow2, Raw};
+use harness::{Scratch, qcow2};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{BOOT, Guest, value};
+
+const LEN: u64 = 64 << 20;
+/// What a file system, fio's files and the tables of an image take; much less than what is deleted.
+const KEPT: u64 = 16 << 20;
+
+/// A raw image and a qcow2 one on top of another, and the flags for them.
+fn disks(scratch: &Scratch) -> [String; 4] {
+    let raw = scratch.file("raw.img", &[]);
+    let file = std::fs::File::options().write(true).open(&raw).unwrap();
+    file.set_len(LEN).unwrap();
+    scratch.file("base.qcow2", &qcow2(LEN, ""));
+    let cow = scratch.file("cow.qcow2", &qcow2(LEN, "base.qcow2"));
+    let raw = format!("{},id=raw,engine=io_uring,queues=2", raw.display());
+    let base = scratch.path("base.qcow2");
+    let cow = format!("{},id=cow,format=qcow2,backing={}", cow.display(), base.display());
+    ["--disk".into(), raw, "--disk".into(), cow]
+}
+
+fn bytes_on_host(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+#[test]
+fn file_systems_hold_what_is_written_and_give_back_what_is_not_needed() {
+    let test = "file_systems_hold_what_is_written_and_give_back_what_is_not_needed";
+    for bus in ["pci", "mmio"] {
+        let Some(guest) = Guest::new(test, "blk") else { return };
+        let scratch = Scratch::new(test);
+        let before = qcow2(LEN, "");
+        let guest = guest.arguments(["--bus", bus, "--cpus", "2"]).arguments(disks(&scratch));
+        let output = guest.programs().run().output;
+
+        assert!(!output.contains("PURLIN-FAIL"), "{output}");
+        assert_eq!(value(&output, "PURLIN-QUEUES-raw "), Some("2"), "{output}");
+        assert_eq!(value(&output, "PURLIN-QUEUES-cow "), Some("1"), "{output}");
+        for (name, file) in [("raw", "raw.img"), ("cow", "cow.qcow2")] {
+            assert!(output.contains(&format!("PURLIN-OK {name}")), "{output}");
+            let kept = bytes_on_host(&scratch.path(file));
+            assert!(kept < KEPT, "{file} takes {kept} bytes of the host after fstrim");
+        }
+        let behind = std::fs::read(scratch.path("base.qcow2")).unwrap();
+        assert!(behind == before, "what is behind an image is not written");
+    }
+}
+
+#[test]
+fn what_was_flushed_is_there_after_the_vmm_was_killed() {
+    let test = "what_was_flushed_is_there_after_the_vmm_was_killed";
+    let Some(guest) = Guest::new(test, "killed") else { return };
+    let scratch = Scratch::new(test);
+    let mut purlin = guest.arguments(disks(&scratch)).start();
+    purlin.expect("PURLIN-FLUSHED", BOOT);
+    let id = i32::try_from(purlin.id()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+    let exit = purlin.wait(BOOT);
+    assert!(!exit.output.contains("PURLIN-FAIL"), "{}", exit.output);
+
+    let expected: Vec<u8> = b"purlin\n".iter().copied().cycle().take(1 << 20).collect();
+    let mut raw = Raw::open(scratch.path("raw.img"), Access::ReadOnly).unwrap();
+    let backing = Backing::In(scratch.path("base.qcow2"));
+    let mut cow = Qcow2::open(scratch.path("cow.qcow2"), Access::ReadWrite, &backing).unwrap();
+    let disks: [&mut dyn Disk; 2] = [&mut raw, &mut cow];
+    for disk in disks {
+        let mut found = vec![0; 1 << 20];
+        disk.read_at(0, &mut found).unwrap();
+        assert!(found == expected, "a disk of {} bytes", disk.len());
+    }
+}
