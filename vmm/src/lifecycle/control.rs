@@ -27,6 +27,7 @@ pub struct Control {
     ctrl_alt_del: EventFd,
     grace: Duration,
     suspension: Suspension,
+    running: Box<dyn Fn() + Send>,
 }
 
 /// Why signals cannot be received.
@@ -73,7 +74,20 @@ impl Control {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).map_err(io::Error::from)?;
         let (quit, ctrl_alt_del) = (EventFd::new(EFD_NONBLOCK)?, EventFd::new(EFD_NONBLOCK)?);
-        Ok(Self { signals, quit, ctrl_alt_del, grace, suspension })
+        let running = Box::new(|| ());
+        Ok(Self { signals, quit, ctrl_alt_del, grace, suspension, running })
+    }
+
+    /// Calls `hook` whenever a machine has been built and its guest has started to run.
+    #[must_use]
+    pub fn when_running(mut self, hook: impl Fn() + Send + 'static) -> Self {
+        self.running = Box::new(hook);
+        self
+    }
+
+    /// The guest runs.
+    pub(super) fn running(&self) {
+        (self.running)();
     }
 
     /// Signal this to end the run at once.

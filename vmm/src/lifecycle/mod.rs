@@ -61,6 +61,7 @@ pub fn run(
         let machine = Machine::new(hypervisor, config, consoles).map_err(LifecycleError::Build)?;
         let (buttons, terminal) = (machine.buttons(), machine.terminal());
         let watch = |cpus: &Vcpus| {
+            control.running();
             let watched = watch::until_stopped(cpus, &buttons, terminal.as_ref(), control);
             // Nobody could end a guest that nobody watches.
             cpus.request_stop();

@@ -19,7 +19,7 @@ use purlin_vmm::{
 };
 use vcpu::Stop;
 
-use crate::{Failure, Outcome, message};
+use crate::{Failure, Outcome, code, message};
 
 /// Events that a trace keeps of each thread: 40 bytes each.
 const TRACE_EVENTS: usize = 1 << 18;
@@ -39,7 +39,8 @@ const KEYS: &str = "Ctrl-A x ends the run, Ctrl-A d presses Ctrl-Alt-Del, Ctrl-A
 pub(super) fn start(config: &Config) -> Outcome {
     // Before any thread, because threads inherit which signals are blocked.
     let grace = Duration::from_secs(config.grace.into());
-    let mut control = Control::new(grace, Box::new(suspension)).map_err(Failure::run)?;
+    let control = Control::new(grace, Box::new(suspension)).map_err(Failure::run)?;
+    let mut control = control.when_running(let_code_go);
     let kvm = Kvm::open().map_err(Failure::run)?;
     let stdio = stdio(config, &control).map_err(Failure::run)?;
     Machine::check_files(config).map_err(Failure::usage)?;
@@ -65,7 +66,15 @@ pub(super) fn start(config: &Config) -> Outcome {
     Ok(ExitStatus::from(&ending.stop))
 }
 
-/// Each connection of the guest takes a file descriptor, and each file that it has open; and many hosts give 1024 unless asked.
+/// What built the machine need not stay in memory beside it.
+fn let_code_go() {
+    if let Err(error) = code::let_go() {
+        log::debug!("the code that has run stays in memory: {error}");
+    }
+}
+
+/// Each connection of the guest takes a file descriptor, and each file that it has open; and many
+/// hosts give 1024 unless asked.
 fn allow_descriptors() {
     let enough = |(soft, hard): (u64, u64)| match soft < DESCRIPTORS.min(hard) {
         true => setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard),
