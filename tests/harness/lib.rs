@@ -78,6 +78,14 @@ pub fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");
 }
 
+/// Says that `test` of the Linux tier is skipped, unless this machine is said to have what it needs.
+///
+/// # Panics
+/// `REQUIRE_LINUX` is set.
+pub fn linux_lacks(test: &str, why: &str) {
+    skip(test, "REQUIRE_LINUX", why);
+}
+
 fn skip(test: &str, variable: &str, why: &str) -> bool {
     assert!(env::var_os(variable).is_none(), "{test} cannot run, and {variable} is set: {why}");
     skipped(test, why);

@@ -26,7 +26,7 @@ const KILLS: u32 = 5;
 fn program(test: &str, places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.exists());
     if found.is_none() {
-        harness::skipped(test, &format!("none of {places:?} is installed"));
+        harness::linux_lacks(test, &format!("none of {places:?} is installed"));
     }
     found
 }

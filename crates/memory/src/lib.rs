@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)] // allowed in `advice` and `scatter` only: see there
 
+pub mod access;
 mod advice;
 mod backing;
 mod dirty;

@@ -7,7 +7,7 @@ use std::{
     os::fd::BorrowedFd,
 };
 
-use memory::{Bytes, GuestAddress, GuestMemory, Scatter};
+use memory::{GuestAddress, GuestMemory, Scatter, access};
 use vm_memory::ByteValued;
 
 use crate::walk::{Part, Parts};
@@ -114,7 +114,7 @@ impl Read for Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let memory = self.cursor.memory;
         self.cursor.each(buf.len(), |addr, at| match buf.get_mut(at) {
-            Some(buf) => memory.read_slice(buf, addr).map_err(io::Error::other),
+            Some(buf) => access::read(memory, addr, buf).map_err(io::Error::other),
             None => Err(io::ErrorKind::InvalidInput.into()),
         })
     }
@@ -185,7 +185,7 @@ impl Write for Writer<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let memory = self.cursor.memory;
         self.cursor.each(buf.len(), |addr, at| match buf.get(at) {
-            Some(buf) => memory.write_slice(buf, addr).map_err(io::Error::other),
+            Some(buf) => access::write(memory, addr, buf).map_err(io::Error::other),
             None => Err(io::ErrorKind::InvalidInput.into()),
         })
     }
@@ -289,6 +289,7 @@ mod tests {
     use std::os::{fd::AsFd, unix::net::UnixStream};
 
     use device::{FakeWiring, Wiring};
+    use memory::Bytes;
     use virtio_queue::desc::split::Descriptor;
 
     use super::*;

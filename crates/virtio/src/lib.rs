@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod available;
 mod chain;
 #[cfg(feature = "test-utils")]
 pub mod conformance;

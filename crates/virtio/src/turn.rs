@@ -1,9 +1,15 @@
 //! One turn of one queue: the chains that are there, within a budget.
 
 use memory::GuestMemory;
-use virtio_queue::{QueueOwnedT, QueueT};
+use virtio_queue::QueueT;
 
-use crate::{Chain, Device, Served, ring::Ring, used, walk::Parts};
+use crate::{
+    Chain, Device, Served,
+    available::{self, Descriptors},
+    ring::Ring,
+    used,
+    walk::Parts,
+};
 
 /// What turns keep between them, so that they allocate nothing.
 #[derive(Debug, Default)]
@@ -128,10 +134,10 @@ impl Turn<'_> {
         let index = self.index;
         let Some(queue) = ring.queue() else { return Ok(None) };
         let size = queue.size();
-        let mut iter =
-            queue.iter(&**self.memory).map_err(|source| Broken::Ring { index, source })?;
-        let Some(chain) = iter.next() else { return Ok(None) };
-        let head = chain.head_index();
+        let next = available::next(queue, self.memory);
+        let next = next.map_err(|source| Broken::Ring { index, source })?;
+        let Some(head) = next else { return Ok(None) };
+        let chain = Descriptors::new(queue, self.memory, head);
         if head >= size {
             return Err(Broken::Head { index, head, size });
         }
@@ -202,7 +208,8 @@ impl Turn<'_> {
     /// Leaves the chains on the queue, as if they had never been taken.
     fn put_back(&mut self, ring: &mut Ring) -> Step {
         if let Some(queue) = ring.queue() {
-            self.scratch.chains.iter().for_each(|_| QueueOwnedT::go_to_previous_position(queue));
+            let taken = u16::try_from(self.scratch.chains.len()).unwrap_or(u16::MAX);
+            queue.set_next_avail(queue.next_avail().wrapping_sub(taken));
         }
         Step::Stalled
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use memory::{Bytes, GuestAddress, GuestMemory};
+use memory::{GuestAddress, GuestMemory, access};
 use virtio_queue::{Error, Queue, QueueT};
 
 /// The flag by which a driver without `EVENT_IDX` asks for no interrupts (virtio 1.3 §2.7.6).
@@ -27,12 +27,12 @@ pub(crate) fn publish(
         let element = [u32::from(head).to_le(), len.to_le()];
         let slot = u64::from(next % queue.size());
         let at = ring.wrapping_add(HEADER + ELEMENT * slot);
-        memory.write_obj(element, GuestAddress(at)).map_err(Error::GuestMemory)?;
+        access::write_obj(memory, GuestAddress(at), element).map_err(Error::GuestMemory)?;
         next = next.wrapping_add(1);
     }
     queue.set_next_used(next);
     let index = GuestAddress(ring.wrapping_add(2));
-    memory.store(next.to_le(), index, Ordering::Release).map_err(Error::GuestMemory)
+    access::store(memory, index, next.to_le(), Ordering::Release).map_err(Error::GuestMemory)
 }
 
 /// Whether the driver wants to be interrupted for what was used after entry `told` of the ring.
@@ -46,7 +46,7 @@ pub(crate) fn wants_interrupt(
     let ring = queue.avail_ring();
     let load = |at: u64| -> Result<u16, Error> {
         let at = GuestAddress(ring.wrapping_add(at));
-        memory.load(at, Ordering::Relaxed).map(u16::from_le).map_err(Error::GuestMemory)
+        access::load(memory, at, Ordering::Relaxed).map(u16::from_le).map_err(Error::GuestMemory)
     };
     if !queue.event_idx_enabled() {
         return Ok(load(0)? & NO_INTERRUPT == 0);
@@ -59,6 +59,7 @@ pub(crate) fn wants_interrupt(
 #[cfg(test)]
 mod tests {
     use device::{FakeWiring, Wiring};
+    use memory::Bytes;
     use virtio_queue::QueueState;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! From descriptors in guest memory to a checked list of buffers in ours.
 
-use memory::{GuestAddress, GuestMemory, GuestMemoryBackend};
+use memory::{GuestAddress, GuestMemory, access};
 use virtio_queue::desc::split::Descriptor;
 
 /// Chains may be this long however small the queue, because Linux makes indirect chains longer than
@@ -76,7 +76,7 @@ impl Parts {
         if bytes == 0 {
             return Err(Malformed::Empty);
         }
-        if !memory.check_range(addr, bytes) {
+        if !access::is_ram(memory, addr, bytes) {
             return Err(Malformed::OutsideRam);
         }
         if !descriptor.is_write_only() {

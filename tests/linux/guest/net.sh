@@ -1,6 +1,10 @@
 # The network card, on a tap or on user networking as purlin.net= says: what the kernel finds of it, the
 # host by ping, bytes in both directions, and how large the packets were.
 link=/sys/class/net/eth0
+up=0
+for word in $(cat /proc/cmdline); do
+    case $word in purlin.up=*) up=${word#purlin.up=} ;; esac
+done
 ip link set lo up
 ip link set eth0 up
 case $(cat /proc/cmdline) in
@@ -42,7 +46,7 @@ look rx
 echo "PURLIN-DOWN $(socat -b 65536 -u TCP:"$host":8099 - | md5sum)"
 average rx
 look tx
-seq 1 10000000 | head -c 16777216 | socat -b 65536 -u - TCP:"$host":8100
+seq 1 10000000 | head -c "$up" | socat -b 65536 -u - TCP:"$host":8100
 average tx
 echo "PURLIN-IPERF-UP $(iperf3 -c "$host" -t 2 -f m | grep receiver)"
 echo "PURLIN-IPERF-DOWN $(iperf3 -c "$host" -t 2 -f m -R | grep receiver)"

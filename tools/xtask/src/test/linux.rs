@@ -6,8 +6,9 @@ use std::{
     process::ExitCode,
 };
 
-use super::{TOPIC, binaries, guests};
+use super::{PEERS, TOPIC, binaries, guests};
 use crate::{
+    apt,
     error::{AtPath, Error, Result},
     with_kvm::{self, Host},
     workspace::{Workspace, complain, say},
@@ -17,6 +18,7 @@ use crate::{
 const TARGETS: [&str; 5] = ["kvm", "demo", "devices", "cli", "linux"];
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
+    apt::ensure(TOPIC, PEERS)?;
     let guests = guests::prepare(workspace)?;
     let purlin = binaries::purlin(workspace)?;
     let build = ["test", "--workspace", "--all-features", "--no-run", "--tests", "--examples"];
@@ -89,8 +91,9 @@ fn arguments(name: &str, lane: usize) -> Option<String> {
     }
 }
 
-/// The modules of the Linux tests that go with the tests of the binary.
-const FIRST_HALF: [&str; 2] = ["boot::", "memtest::"];
+/// The modules of the Linux tests that go with the tests of the binary; together they take about as long
+/// as the others.
+const FIRST_HALF: [&str; 6] = ["all::", "balloon::", "boot::", "memtest::", "net::", "pmem::"];
 
 /// `run LANE BINARY ARGUMENTS...`, its output marked with the lane.
 const RUN: &str = r#"failed=$(mktemp -d)

@@ -19,14 +19,14 @@ use crate::{
     bench,
     checks::{layers, listings, sizes, unsafety},
     error::{Context, Error, Result},
-    fuzz,
+    fuzz, with_kvm,
     workspace::{Workspace, say},
 };
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a tier, all of them run, in this order, in about 20 minutes on two cores. What a tier lacks is
+Without a tier, all of them run, in this order, in about 30 minutes on two cores. What a tier lacks is
 installed by apt (as root, or the command to run is told).
 
   cargo xtask test                 everything
@@ -121,11 +121,19 @@ fn check(workspace: &Workspace) -> Result<()> {
     licences::check(workspace)
 }
 
-/// What tests of disk images compare with.
-const QEMU_IMG: Package = Package { names: &["qemu-utils"], provides: &["qemu-img"] };
+/// Programs of others that tests talk to or compare with.
+const PEERS: &[Package] = &[
+    Package { names: &["iperf3"], provides: &["iperf3"] },
+    Package { names: &["iproute2"], provides: &["ip"] },
+    Package { names: &["passt"], provides: &["passt"] },
+    Package { names: &["qemu-utils"], provides: &["qemu-img"] },
+    Package { names: &["qemu-system-common"], provides: &["qemu-storage-daemon"] },
+    Package { names: &["socat"], provides: &["socat"] },
+    with_kvm::VIRTIOFSD,
+];
 
 fn unit(workspace: &Workspace) -> Result<()> {
-    apt::ensure(TOPIC, &[QEMU_IMG])?;
+    apt::ensure(TOPIC, PEERS)?;
     let mut command = Command::new("cargo");
     command.args(["test", "--workspace", "--all-features"]).env("REQUIRE_QEMU_IMG", "1");
     // Where KVM opens, its tests must not skip themselves.

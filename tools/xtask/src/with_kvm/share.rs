@@ -15,7 +15,7 @@ use crate::error::{AtPath, Error, Result};
 use crate::workspace::run;
 
 /// virtiofsd, of which there are two: the older comes with QEMU, the newer by itself.
-pub(super) const VIRTIOFSD: Package = Package {
+pub(crate) const VIRTIOFSD: Package = Package {
     names: &["virtiofsd", "qemu-system-common"],
     provides: &["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"],
 };

@@ -1,0 +1,204 @@
+//! The available ring (virtio 1.3 §2.7.6) and what its entries lead to (§2.7.5): what virtio-queue does,
+//! by shorter ways into RAM, which every chain goes several times.
+
+use std::sync::atomic::Ordering;
+
+use memory::{GuestAddress, GuestMemory, access};
+use virtio_queue::{Error, Queue, QueueT, desc::split::Descriptor};
+
+/// Bytes before the entries of the ring.
+const HEADER: u64 = 4;
+/// Bytes of an entry.
+const INDEX: u64 = 2;
+/// Bytes of a descriptor.
+const DESCRIPTOR: u64 = 16;
+
+/// Takes the next chain: the number of its first descriptor, which is the driver's and anything. `None`
+/// if there is none.
+pub(crate) fn next(queue: &mut Queue, memory: &GuestMemory) -> Result<Option<u16>, Error> {
+    let ring = queue.avail_ring();
+    let load = |at: u64| -> Result<u16, Error> {
+        let at = GuestAddress(ring.wrapping_add(at));
+        access::load(memory, at, Ordering::Acquire).map(u16::from_le).map_err(Error::GuestMemory)
+    };
+    let next = queue.next_avail();
+    let offered = load(2)?.wrapping_sub(next);
+    if offered > queue.size() {
+        return Err(Error::InvalidAvailRingIndex);
+    }
+    if offered == 0 {
+        return Ok(None);
+    }
+    let slot = u64::from(next.checked_rem(queue.size()).unwrap_or(0));
+    let head = load(HEADER + INDEX * slot)?;
+    queue.set_next_avail(next.wrapping_add(1));
+    Ok(Some(head))
+}
+
+/// The descriptors of one chain, each read once. It ends where the chain cannot be followed; the last
+/// descriptor then still says that there is another.
+#[derive(Debug)]
+pub(crate) struct Descriptors<'a> {
+    memory: &'a GuestMemory,
+    table: u64,
+    /// Entries of the table.
+    size: u16,
+    next: u16,
+    /// How many may still come: a chain is no longer than its table.
+    left: u16,
+    indirect: bool,
+}
+
+impl<'a> Descriptors<'a> {
+    /// The chain of `queue` that starts with descriptor number `head`.
+    pub(crate) fn new(queue: &Queue, memory: &'a GuestMemory, head: u16) -> Self {
+        let (table, size) = (queue.desc_table(), queue.size());
+        Self { memory, table, size, next: head, left: size, indirect: false }
+    }
+
+    fn read(&self) -> Option<Descriptor> {
+        if self.left == 0 || self.next >= self.size {
+            return None;
+        }
+        let at = self.table.checked_add(DESCRIPTOR * u64::from(self.next))?;
+        access::read_obj(self.memory, GuestAddress(at)).ok()
+    }
+
+    /// Goes on in the table that `descriptor` leads to, unless it is in such a table itself.
+    fn enter(&mut self, descriptor: &Descriptor) -> Option<Descriptor> {
+        let (table, bytes) = (descriptor.addr().0, u64::from(descriptor.len()));
+        let aligned = table.is_multiple_of(DESCRIPTOR) && bytes.is_multiple_of(DESCRIPTOR);
+        if self.indirect || !aligned {
+            return None;
+        }
+        let size = u16::try_from(bytes / DESCRIPTOR).ok()?;
+        (self.table, self.size, self.next, self.left) = (table, size, 0, size);
+        self.indirect = true;
+        self.read()
+    }
+}
+
+impl Iterator for Descriptors<'_> {
+    type Item = Descriptor;
+
+    fn next(&mut self) -> Option<Descriptor> {
+        let mut descriptor = self.read()?;
+        if descriptor.refers_to_indirect_table() {
+            descriptor = self.enter(&descriptor)?;
+            if descriptor.refers_to_indirect_table() {
+                return None;
+            }
+        }
+        self.left = if descriptor.has_next() { self.left.saturating_sub(1) } else { 0 };
+        self.next = descriptor.next();
+        Some(descriptor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use device::{FakeWiring, Wiring};
+    use virtio_queue::QueueState;
+
+    use super::*;
+
+    const TABLE: u64 = 0x100;
+    const AVAIL: u64 = 0x1000;
+    const OTHER: u64 = 0x4000;
+    const NEXT: u16 = 1;
+    const INDIRECT: u16 = 4;
+
+    fn queue(next_avail: u16) -> (GuestMemory, Queue) {
+        let state = QueueState {
+            max_size: 4,
+            next_avail,
+            next_used: next_avail,
+            event_idx_enabled: false,
+            size: 4,
+            ready: true,
+            desc_table: TABLE,
+            avail_ring: AVAIL,
+            used_ring: 0x2000,
+        };
+        (FakeWiring::new().unwrap().memory(), Queue::try_from(state).unwrap())
+    }
+
+    fn put(memory: &GuestMemory, table: u64, at: u64, descriptor: Descriptor) {
+        access::write_obj(memory, GuestAddress(table + 16 * at), descriptor).unwrap();
+    }
+
+    fn offer(memory: &GuestMemory, index: u16, heads: &[u16]) {
+        access::write_obj(memory, GuestAddress(AVAIL + 2), index).unwrap();
+        for (slot, head) in (0..).zip(heads) {
+            access::write_obj(memory, GuestAddress(AVAIL + 4 + 2 * slot), *head).unwrap();
+        }
+    }
+
+    fn addresses(memory: &GuestMemory, queue: &Queue, head: u16) -> Vec<u64> {
+        Descriptors::new(queue, memory, head).map(|descriptor| descriptor.addr().0).collect()
+    }
+
+    #[test]
+    fn chains_are_taken_in_order_around_the_end_of_the_ring() {
+        let (memory, mut queue) = queue(0xffff);
+        offer(&memory, 1, &[7, 0, 0, 3]);
+        let mut take = || next(&mut queue, &memory).unwrap();
+        assert_eq!([take(), take(), take()], [Some(3), Some(7), None]);
+        assert_eq!(queue.next_avail(), 1);
+    }
+
+    #[test]
+    fn more_chains_than_entries_are_an_error_and_nothing_is_taken() {
+        let (memory, mut queue) = queue(2);
+        for index in [7, 1] {
+            offer(&memory, index, &[]);
+            assert!(matches!(next(&mut queue, &memory), Err(Error::InvalidAvailRingIndex)));
+            assert_eq!(queue.next_avail(), 2);
+        }
+    }
+
+    #[test]
+    fn a_chain_is_followed_to_its_last_descriptor() {
+        let (memory, queue) = queue(0);
+        put(&memory, TABLE, 2, Descriptor::new(0xa000, 1, NEXT, 0));
+        put(&memory, TABLE, 0, Descriptor::new(0xb000, 1, NEXT, 3));
+        put(&memory, TABLE, 3, Descriptor::new(0xc000, 1, 0, 1));
+        assert_eq!(addresses(&memory, &queue, 2), [0xa000, 0xb000, 0xc000]);
+    }
+
+    #[test]
+    fn a_loop_ends_after_as_many_descriptors_as_the_table_has() {
+        let (memory, queue) = queue(0);
+        put(&memory, TABLE, 1, Descriptor::new(0xa000, 1, NEXT, 1));
+        assert_eq!(addresses(&memory, &queue, 1).len(), 4);
+        put(&memory, TABLE, 1, Descriptor::new(0xa000, 1, NEXT, 4));
+        assert_eq!(addresses(&memory, &queue, 1).len(), 1);
+        assert!(addresses(&memory, &queue, 4).is_empty());
+    }
+
+    #[test]
+    fn an_indirect_table_may_follow_other_descriptors_and_be_longer_than_the_queue() {
+        let (memory, queue) = queue(0);
+        put(&memory, TABLE, 0, Descriptor::new(0x9000, 1, NEXT, 1));
+        put(&memory, TABLE, 1, Descriptor::new(OTHER, 16 * 6, INDIRECT, 0));
+        for at in 0..6 {
+            let flags = if at < 5 { NEXT } else { 0 };
+            let next = u16::try_from(at + 1).unwrap();
+            put(&memory, OTHER, at, Descriptor::new(0xa000 + at, 1, flags, next));
+        }
+        let found = addresses(&memory, &queue, 0);
+        assert_eq!((found.len(), found[0], found[1], found[6]), (7, 0x9000, 0xa000, 0xa005));
+    }
+
+    #[test]
+    fn an_indirect_table_that_cannot_be_ends_the_chain() {
+        let (memory, queue) = queue(0);
+        put(&memory, OTHER, 0, Descriptor::new(OTHER, 16, INDIRECT, 0));
+        let tables = [(OTHER, 16), (OTHER + 8, 16), (OTHER, 17), (OTHER, 0), (!15, 32)];
+        let too_long = (OTHER, 16 << 16);
+        for (addr, len) in tables.into_iter().chain([too_long]) {
+            put(&memory, TABLE, 0, Descriptor::new(addr, len, INDIRECT, 0));
+            assert!(addresses(&memory, &queue, 0).is_empty(), "{addr:#x}, {len} bytes");
+        }
+    }
+}
