@@ -41,7 +41,7 @@ fn spawn<'scope>(
     events: &'scope mut Events,
     until: &'scope EventFd,
 ) -> Result<ScopedJoinHandle<'scope, Result<(), ServeError>>, ServeError> {
-    let builder = thread::Builder::new().name(format!("io-{number}"));
+    let builder = thread::Builder::new().name(format!("io{number}"));
     let spawned = builder.spawn_scoped(scope, || one(events, until));
     spawned.inspect_err(|_| signal(until)).map_err(ServeError::Thread)
 }

@@ -99,7 +99,8 @@ impl Passt {
         let (words, stderr) = pipe.map_err(|error| PasstError::Start(error.into()))?;
         let mut command = Command::new(program);
         // With --fd it ends when the connection does.
-        command.args(["--foreground", "--quiet", "--fd", "0"]);
+        // Its default gives the guest what listens on the host's loopback, by the gateway's address.
+        command.args(["--foreground", "--quiet", "--no-map-gw", "--fd", "0"]);
         if let Some(mtu) = config.mtu {
             command.args(["--mtu", &mtu.to_string()]);
         }

@@ -17,6 +17,7 @@ Builds everything in release, then measures the named benchmarks, or all of them
 
   exit        the cost of an exit through run loop, bus and device
   mock        the same without a hypervisor, and its allocations
+  blk         reads of a disk by io_uring, beside a bare io_uring loop on the same file
   instructions
               what a request costs a device, in instructions (callgrind) and allocations
   net         packets through a tap, beside a bare loop on the same tap (as root)
