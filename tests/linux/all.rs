@@ -54,7 +54,8 @@ fn a_stock_kernel_drives_every_device_at_once_on_pci() {
     let Some(guest) = Guest::new(test, "all").filter(|_| has_network(test)) else { return };
     let scratch = Scratch::new(test);
     let disk = file(&scratch, "disk", 16).display().to_string();
-    let guest = guest.arguments(["--bus", "pci", "--disk", &disk, "--memory-max", "1G"]);
+    let flags = ["--bus", "pci", "--disk", &disk, "--memory-max", "1G", "--io-threads", "3"];
+    let guest = guest.arguments(flags);
     let output = run(eight(guest, &scratch), TAP);
 
     assert_all(&output, &scratch, ON_PCI);

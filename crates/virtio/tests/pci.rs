@@ -2,6 +2,7 @@
 
 #[expect(dead_code, reason = "its faults are for the other tests")]
 mod echo;
+mod slow;
 
 use device::{FakeWiring, Persist, RestoreError, SaveError};
 use echo::{Echo, EchoState, Fault};
@@ -10,6 +11,7 @@ use purlin_virtio::{
     conformance::{BUFFERS, Driver},
     pci, status,
 };
+use slow::Slow;
 
 const RUNNING: u8 = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
 /// A chain with room for 8 bytes.
@@ -190,52 +192,18 @@ fn an_interrupt_waits_for_bus_mastering() {
     assert_eq!(driver.raised(), raised + 1);
 }
 
-/// Its `serve` fails the test if ISR status and doorbells wait for it.
-struct Slow {
-    echo: Echo,
-    probe: Option<Box<dyn FnMut() -> u8 + Send>>,
-    seen: Option<u8>,
-}
-
-impl Persist for Slow {
-    type State = EchoState;
-
-    fn save(&mut self) -> Result<EchoState, SaveError> {
-        self.echo.save()
-    }
-
-    fn restore(&mut self, state: EchoState) -> Result<(), RestoreError> {
-        self.echo.restore(state)
-    }
-}
-
-impl Device for Slow {
-    const ID: u32 = 42;
-
-    fn queues(&self) -> &[u16] {
-        &[8]
-    }
-
-    fn serve(&mut self, _: u16, _: &mut Chain<'_>) -> Served {
-        self.seen = self.probe.as_mut().map(|probe| probe());
-        Served::Used(0)
-    }
-}
-
 #[test]
 fn the_isr_status_does_not_wait_for_the_device() {
-    let slow = Slow { echo: Echo::new(Fault::None), probe: None, seen: None };
-    let (mut driver, handle) = Driver::with_handle(pci(slow));
+    let (mut driver, handle) = Driver::with_handle(pci(Slow::new()));
     driver.start(0);
     driver.queues[0].offer(&ROOM);
     driver.kick_and_run(0);
     let (buses, base) = (driver.buses().clone(), driver.base());
-    // From within `serve`, under the worker's lock: a lock in the way would never return.
     let probe = move || {
         let mut data = [0];
         buses.mmio.read(base + ISR, &mut data);
         buses.mmio.write(base + 0x2000, &[0; 2]);
-        data[0]
+        data[0].into()
     };
     handle.with(|slow| slow.probe = Some(Box::new(probe)));
     driver.queues[0].offer(&ROOM);

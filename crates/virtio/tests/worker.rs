@@ -5,6 +5,7 @@
 
 #[expect(dead_code, reason = "its faults are for the other tests")]
 mod echo;
+mod slow;
 
 use std::io::Write;
 
@@ -16,6 +17,7 @@ use purlin_virtio::{
     conformance::{BUFFERS, Driver},
     feature, mmio, status,
 };
+use slow::Slow;
 
 const RUNNING: u8 = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
 /// A chain with room for 8 bytes.
@@ -391,48 +393,14 @@ fn a_queue_that_never_empties_can_be_reset() {
     assert_eq!(handle.with(|endless| endless.served), [8, 0]);
 }
 
-/// Its `serve` fails the test if the interrupt registers wait for it.
-struct Slow {
-    echo: Echo,
-    probe: Option<Box<dyn FnMut() -> u32 + Send>>,
-    seen: Option<u32>,
-}
-
-impl Persist for Slow {
-    type State = EchoState;
-
-    fn save(&mut self) -> Result<EchoState, SaveError> {
-        self.echo.save()
-    }
-
-    fn restore(&mut self, state: EchoState) -> Result<(), RestoreError> {
-        self.echo.restore(state)
-    }
-}
-
-impl Device for Slow {
-    const ID: u32 = 42;
-
-    fn queues(&self) -> &[u16] {
-        &[8]
-    }
-
-    fn serve(&mut self, _: u16, _: &mut Chain<'_>) -> Served {
-        self.seen = self.probe.as_mut().map(|probe| probe());
-        Served::Used(0)
-    }
-}
-
 #[test]
 fn the_interrupt_status_does_not_wait_for_the_device() {
-    let slow = Slow { echo: Echo::new(Fault::None), probe: None, seen: None };
-    let (mut driver, handle) = Driver::with_handle(mmio(slow));
+    let (mut driver, handle) = Driver::with_handle(mmio(Slow::new()));
     driver.start(0);
     driver.queues[0].offer(&ROOM);
     driver.kick_and_run(0);
     let buses = driver.buses().clone();
     let base = driver.base();
-    // From within `serve`, under the worker's lock: a lock in the way would never return.
     let probe = move || {
         let mut data = [0; 4];
         buses.mmio.read(base + 0x060, &mut data);

@@ -129,8 +129,12 @@ fn tempfile() -> File {
 fn holes_in_huge_pages_are_whole_huge_pages() {
     for backing in [Backing::Anonymous, Backing::Memfd] {
         let config = RamConfig { backing, pages: Pages::Huge2M, ..RamConfig::default() };
-        // Hosts without reserved huge pages have nothing to hold this against.
-        let Ok(ram) = Ram::new(&[(GuestAddress(0), 4 << 20)], config) else { continue };
+        let Ok(ram) = Ram::new(&[(GuestAddress(0), 4 << 20)], config) else {
+            eprintln!(
+                "SKIPPED holes_in_huge_pages_are_whole_huge_pages: the host has none reserved"
+            );
+            return;
+        };
         ram.memory().write_slice(&[0x5a; 4 << 20], GuestAddress(0)).unwrap();
         assert_eq!(discard(&ram.memory(), GuestAddress(0x1000), 0x1000).unwrap(), 0);
         assert_eq!(discard(&ram.memory(), GuestAddress(0x1000), 0x3f_f000).unwrap(), HUGE);
