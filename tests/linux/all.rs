@@ -67,7 +67,7 @@ fn a_stock_kernel_drives_eight_devices_at_once_on_mmio() {
     let test = "a_stock_kernel_drives_eight_devices_at_once_on_mmio";
     let Some(guest) = Guest::new(test, "all").filter(|_| has_network(test)) else { return };
     let scratch = Scratch::new(test);
-    let output = run(eight(guest, &scratch), TAP);
+    let output = run(eight(guest.arguments(["--bus", "mmio"]), &scratch), TAP);
 
     assert_all(&output, &scratch, ON_MMIO);
 }

@@ -117,6 +117,27 @@ mod tests {
     }
 
     #[test]
+    fn every_virtio_device_counts_as_one() {
+        let words = [
+            "disk = [\"a\"]",
+            "net = [\"user\"]",
+            "pmem = [\"a\"]",
+            "fs = [\"a\"]",
+            "root = \"a\"",
+            "rng = \"a\"",
+            "console = [\"pty\"]",
+            "balloon = \"on\"",
+            "vsock = \"a\"",
+            "vhost-user = [\"a,type=blk\"]",
+            "memory-max = \"1G\"",
+        ];
+        for word in words {
+            assert!(Config::parse(word).unwrap().has_virtio(), "{word}");
+        }
+        assert!(!Config::default().has_virtio());
+    }
+
+    #[test]
     fn every_key_is_read() {
         let config = Config::parse(WHOLE).unwrap();
         assert_eq!((config.name.as_str(), config.grace, config.io_threads), ("web", 3, 2));

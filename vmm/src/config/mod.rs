@@ -172,6 +172,31 @@ impl Default for Config {
 /// The most threads that serve devices: as many as PCI has room for devices.
 pub const MAX_IO_THREADS: u32 = 32;
 
+impl Config {
+    /// What virtio devices are on: [`Bus::Mmio`] or [`Bus::Pci`].
+    pub fn transport(&self) -> Bus {
+        match (self.bus, self.tables) {
+            (Bus::Auto, Tables::Mp) => Bus::Mmio,
+            (Bus::Auto, _) => Bus::Pci,
+            (bus, _) => bus,
+        }
+    }
+
+    /// Whether the machine has a virtio device.
+    pub fn has_virtio(&self) -> bool {
+        let none = self.disk.is_empty()
+            && self.net.is_empty()
+            && self.pmem.is_empty()
+            && self.fs.is_empty()
+            && self.console.is_empty()
+            && self.vhost_user.is_empty();
+        let memory = self.memory_max.size.is_some();
+        let root = self.root.is_some();
+        let others = self.rng.is_some() || self.balloon.is_some() || self.vsock.is_some();
+        !none || memory || root || others
+    }
+}
+
 /// How a kernel is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -205,9 +230,12 @@ pub enum Tables {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Bus {
+    /// PCI, if there is a virtio device at all, and if the guest gets to know of it: not where only an MP
+    /// table describes the machine.
+    #[default]
+    Auto,
     /// Each for itself, announced by ACPI and on the command line, with an interrupt line of its own: up
     /// to eight devices.
-    #[default]
     Mmio,
     /// On a PCI Express bus, with MSI-X: up to 31 devices.
     Pci,
@@ -223,4 +251,19 @@ pub enum OnReset {
     Exit,
     /// The machine boots again.
     Reboot,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn virtio_devices_are_on_pci_unless_something_else_is_said() {
+        let with = |bus, tables| Config { bus, tables, ..Config::default() }.transport();
+        assert_eq!(with(Bus::Auto, Tables::Both), Bus::Pci);
+        assert_eq!(with(Bus::Auto, Tables::Acpi), Bus::Pci);
+        assert_eq!(with(Bus::Auto, Tables::Mp), Bus::Mmio);
+        assert_eq!(with(Bus::Mmio, Tables::Both), Bus::Mmio);
+        assert_eq!(with(Bus::Pci, Tables::Mp), Bus::Pci);
+    }
 }

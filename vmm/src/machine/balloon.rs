@@ -23,5 +23,5 @@ pub(super) fn attach(
     })
     .map_err(BuildError::Timer)?;
     balloon.set_target(settings.size.0);
-    Ok(Some(bus::attach(board, config.bus, "balloon", balloon)?))
+    Ok(Some(bus::attach(board, config.transport(), "balloon", balloon)?))
 }

@@ -50,10 +50,10 @@ impl Beside {
         config: &Config,
     ) -> Result<Option<MemorySize>, BuildError> {
         for (index, pmem) in self.pmem.into_iter().enumerate() {
-            virtio::attach(board, config.bus, &format!("pmem{index}"), pmem)?;
+            virtio::attach(board, config.transport(), &format!("pmem{index}"), pmem)?;
         }
         let Some(mem) = self.mem else { return Ok(None) };
-        let handle = virtio::attach(board, config.bus, "memory", mem)?;
+        let handle = virtio::attach(board, config.transport(), "memory", mem)?;
         Ok(Some(MemorySize::new(config.memory.size.0, handle)))
     }
 }

@@ -218,7 +218,7 @@ fn board(
     board.attach("exit", legacy::DebugExit::new())?;
     board.attach("pvpanic", legacy::Pvpanic::new())?;
     let power = board.attach("power", legacy::AcpiPower::new())?;
-    virtio::bus(&mut board, config.bus, layout, bits)?;
+    virtio::bus(&mut board, config, layout, bits)?;
     storage::attach(&mut board, config)?;
     let told = share::attach(&mut board, config)?;
     network::attach(&mut board, config)?;

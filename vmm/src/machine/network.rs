@@ -18,7 +18,7 @@ const EARLY: Duration = Duration::from_secs(5);
 pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
     for (index, net) in config.net.iter().enumerate() {
         let card = Net::with_pairs(links(net)?, card(net)?)?;
-        virtio::attach(board, config.bus, &format!("net{index}"), card)?;
+        virtio::attach(board, config.transport(), &format!("net{index}"), card)?;
     }
     Ok(())
 }

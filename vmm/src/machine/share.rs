@@ -34,11 +34,16 @@ pub(super) fn attach(
             let (with_command, status) = command::attach(board, fs, &config.command)?;
             (fs, told) = (with_command, Some(status));
         }
-        virtio::attach(board, config.bus, "root", fs)?;
+        virtio::attach(board, config.transport(), "root", fs)?;
     }
     for (index, share) in config.fs.iter().enumerate() {
         let settings = settings(&share.tag, share.cache, share.read_only)?;
-        virtio::attach(board, config.bus, &format!("fs{index}"), open(&share.path, settings)?)?;
+        virtio::attach(
+            board,
+            config.transport(),
+            &format!("fs{index}"),
+            open(&share.path, settings)?,
+        )?;
     }
     Ok(told)
 }

@@ -23,6 +23,6 @@ pub(super) fn attach(
     let (Some(vsock), Some(endpoint)) = (&config.vsock, consoles.vsock()) else { return Ok(()) };
     let settings = VsockConfig { cid: vsock.address()?, ..VsockConfig::default() };
     let device = Vsock::new(endpoint, settings).map_err(BuildError::Sockets)?;
-    virtio::attach(board, config.bus, "vsock", device)?;
+    virtio::attach(board, config.transport(), "vsock", device)?;
     Ok(())
 }

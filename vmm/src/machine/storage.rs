@@ -14,10 +14,10 @@ use crate::config::{self, Cache, Config, Disk, DiskBacking, Engine, Format};
 /// Attaches what `config` names, disks first, in their order.
 pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
     for (index, disk) in config.disk.iter().enumerate() {
-        virtio::attach(board, config.bus, &format!("disk{index}"), open(disk)?)?;
+        virtio::attach(board, config.transport(), &format!("disk{index}"), open(disk)?)?;
     }
     if let Some(rng) = &config.rng {
-        virtio::attach(board, config.bus, "rng", random(rng)?)?;
+        virtio::attach(board, config.transport(), "rng", random(rng)?)?;
     }
     Ok(())
 }

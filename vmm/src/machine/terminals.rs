@@ -61,7 +61,7 @@ pub(super) fn attach(
         None => Port::console(line.backend.clone()),
     });
     let console = Console::new(ports.collect())?;
-    let size = TerminalSize(bus::attach(board, config.bus, "console", console)?);
+    let size = TerminalSize(bus::attach(board, config.transport(), "console", console)?);
     let ours = config.console.iter().any(|console| console.target == Target::Stdio);
     if ours {
         size.follow();

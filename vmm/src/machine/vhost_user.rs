@@ -49,7 +49,7 @@ impl Place<'_> {
         settings: Settings,
     ) -> Result<(), BuildError> {
         let device = VhostUser::<ID>::connect(socket, settings)?;
-        virtio::attach(self.board, self.config.bus, &self.name, device)?;
+        virtio::attach(self.board, self.config.transport(), &self.name, device)?;
         Ok(())
     }
 }

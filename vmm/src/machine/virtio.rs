@@ -5,23 +5,24 @@ use board::{BoardBuilder, BoardError};
 use device::{Mmio, Range};
 use virtio::{Device, Handle};
 
-use crate::config::Bus;
+use crate::config::{Bus, Config};
 
 /// The most room for BARs above 4 GiB, bytes.
 const MOST: u64 = 64 << 30;
 /// The least that is worth it.
 const LEAST: u64 = 1 << 30;
 
-/// Gives `board` its bus, before its virtio devices. Guest physical addresses have `bits` bits.
+/// Gives `board` the bus for its virtio devices, before them. Guest physical addresses have `bits` bits.
 pub(super) fn bus(
     board: &mut BoardBuilder,
-    bus: Bus,
+    config: &Config,
     layout: &Layout,
     bits: u32,
 ) -> Result<(), BoardError> {
-    match bus {
-        Bus::Mmio => Ok(()),
-        Bus::Pci => board.pci(window(layout.end(), bits)),
+    let needed = config.bus == Bus::Pci || config.has_virtio();
+    match config.transport() {
+        Bus::Pci if needed => board.pci(window(layout.end(), bits)),
+        _ => Ok(()),
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn attach<D: Device>(
 ) -> Result<Handle<D>, BoardError> {
     match bus {
         Bus::Mmio => board.attach(name, virtio::mmio(device)),
-        Bus::Pci => board.attach(name, virtio::pci(device)),
+        _ => board.attach(name, virtio::pci(device)),
     }
 }
 

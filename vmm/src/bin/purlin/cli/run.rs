@@ -80,11 +80,12 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "TARGET[,...]", value_parser = list::<Serial>)]
     serial: Vec<String>,
 
-    /// What disks and other virtio devices are on [default: mmio]
+    /// What disks and other virtio devices are on [default: auto]
     ///
-    /// mmio: each for itself, with an interrupt line of its own; at most eight of them. pci: on a PCI
-    /// Express bus with MSI-X; at most 31.
-    #[arg(long, value_name = "BUS", value_parser = one_of::<Bus>(["mmio", "pci"]))]
+    /// pci: on a PCI Express bus with MSI-X; at most 31. mmio: each for itself, with an interrupt line
+    /// of its own; at most eight of them. auto: on PCI, which is there only if a device is; on mmio with
+    /// --tables mp.
+    #[arg(long, value_name = "BUS", value_parser = one_of::<Bus>(["auto", "mmio", "pci"]))]
     bus: Option<Bus>,
 
     /// Disk: PATH,format=...,read-only=on,cache=...,id=TEXT and more; may be given more than once

@@ -39,8 +39,8 @@ Examples:
   Two disks, the second of which the guest may only read:
     purlin run --kernel vmlinuz --disk root.img --disk data.img,read-only=on
 
-  The same disks on a PCI bus, as most guests know them best, with an interrupt for each queue:
-    purlin run --kernel vmlinuz --bus pci --disk root.img --disk data.img,read-only=on
+  The same disks without PCI, for a kernel that has none:
+    purlin run --kernel vmlinuz --bus mmio --disk root.img --disk data.img,read-only=on
 
   A qcow2 image on top of one in /images, with four queues and at most 100 MiB each second:
     purlin run --kernel vmlinuz --cpus 4 \\
