@@ -3,13 +3,13 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
-use harness::Scratch;
+use harness::{Purlin, Scratch};
 
-use crate::{Guest, value};
+use crate::{BOOT, Guest, value};
 
 fn md5(path: &Path) -> String {
     let sum = Command::new("sh").args(["-c", "md5sum <\"$1\"", "sh"]).arg(path).output().unwrap();
@@ -67,18 +67,41 @@ fn a_stock_kernel_reads_and_writes_shared_directories() {
     assert_eq!(fs::read(scratch.path("ro/text")).unwrap(), b"text");
 }
 
+/// A directory that a command can run in.
+fn root(scratch: &Scratch) -> PathBuf {
+    let root = scratch.path("root");
+    for name in ["bin", "dev", "proc"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    root
+}
+
+#[test]
+fn a_command_runs_without_an_initial_ram_disk_on_every_stock_kernel() {
+    let test = "a_command_runs_without_an_initial_ram_disk_on_every_stock_kernel";
+    let Some(guest) = Guest::new(test, "none") else { return };
+    let scratch = Scratch::new(test);
+    let root = root(&scratch);
+    fs::copy(guest.directory.join("busybox"), root.join("bin/busybox")).unwrap();
+    symlink("busybox", root.join("bin/sh")).unwrap();
+    for flavour in ["cloud", "generic"] {
+        let kernel = guest.directory.join(flavour).join(guest.image);
+        let words = ["run", "--kernel", kernel.to_str().unwrap(), "--root", root.to_str().unwrap()];
+        let command = ["--", "sh", "-c", "echo PURLIN-STOCK here; exit 7"];
+        let exit = Purlin::start(words.into_iter().chain(command)).wait(BOOT);
+        assert_eq!(exit.status, 7, "{flavour}: {} {}", exit.output, exit.errors);
+        assert_eq!(value(&exit.output, "PURLIN-STOCK "), Some("here"), "{}", exit.output);
+    }
+}
+
 #[test]
 fn a_command_runs_in_a_directory_of_the_host_and_its_status_comes_out() {
     let test = "a_command_runs_in_a_directory_of_the_host_and_its_status_comes_out";
     let Some(guest) = Guest::new(test, "root") else { return };
     let scratch = Scratch::new(test);
-    let root = scratch.path("root");
-    for name in ["bin", "dev", "proc"] {
-        fs::create_dir_all(root.join(name)).unwrap();
-    }
-    let root = root.display().to_string();
+    let root = root(&scratch).display().to_string();
     let script = "echo \"PURLIN-ROOT $1\" && test -e /proc/self && echo written >/file && exit 42";
-    let command = ["--root", &root, "--", "sh", "-c", script, "sh", "two words"];
+    let command = ["--bus", "mmio", "--root", &root, "--", "sh", "-c", script, "sh", "two words"];
     let exit = guest.arguments(command).run();
     assert_eq!(exit.status, 42, "{}", exit.output);
     assert_eq!(value(&exit.output, "PURLIN-ROOT "), Some("two words"), "{}", exit.output);

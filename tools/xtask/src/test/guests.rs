@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::programs;
+use super::{TOPIC, programs};
 use crate::{
     error::{AtPath, Error, Result},
     initramfs,
@@ -23,7 +23,7 @@ pub(crate) fn main(workspace: &Workspace) -> Result<ExitCode> {
 }
 
 /// Fetches and builds what is missing. The directory holds `bzImage`, `vmlinux` and `test.cpio` in
-/// `cloud` and in `generic`, `memtest86+`, and `programs.img`.
+/// `cloud` and in `generic`, `memtest86+`, `programs.img`, and `busybox`.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let directory = workspace.cache().join("guests");
     for flavour in [Flavour::Cloud, Flavour::Generic] {
@@ -39,6 +39,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let bzimage = bzimage.ok_or_else(|| Error::new("the package memtest86+ has no .bin image"))?;
     link(bzimage, &directory.join("memtest86+"))?;
     link(&programs::image(workspace)?, &directory.join("programs.img"))?;
+    link(&initramfs::busybox(workspace, TOPIC)?, &directory.join("busybox"))?;
     Ok(directory)
 }
 
