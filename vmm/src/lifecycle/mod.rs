@@ -69,10 +69,13 @@ pub fn run(
         };
         let (stop, cause) = machine.run(watch).map_err(LifecycleError::Run)?;
         let cause = cause.map_err(LifecycleError::Control)?;
-        if stop == Stop::Reset && config.on_reset == OnReset::Reboot && cause.is_none() {
+        let reboots = stop == Stop::Reset && config.on_reset == OnReset::Reboot;
+        if reboots && cause.is_none() {
             log::info!("{}: the guest asked for a reset; booting again", config.name);
             continue;
         }
+        // A reset that would not have been the end is not why it ends.
+        let stop = if reboots { Stop::Requested } else { stop };
         return Ok(Ending { stop, cause });
     }
 }
