@@ -138,7 +138,8 @@ impl Wiring for Slot<'_> {
     }
 
     fn pci(&mut self, function: Arc<dyn PciFunction>) -> Result<Bdf, WireError> {
-        let at = self.board.root.insert(function).map_err(|error| WireError::Pci(error.into()))?;
+        let at =
+            self.board.root.insert_hot(function).map_err(|error| WireError::Pci(error.into()))?;
         self.board.registry.put_on_bus(self.name, at);
         Ok(at)
     }

@@ -71,7 +71,8 @@ mod tests {
     }
 
     fn plug(bus: &TestBus, tag: u8) -> Bdf {
-        let at = bus.root.insert(Arc::new(TestFunction::with_memory(tag, 1 << 20))).unwrap();
+        let function = Arc::new(TestFunction::with_memory(tag, 1 << 20));
+        let at = bus.root.insert_hot(function).unwrap();
         bus.root.announce(at);
         at
     }
@@ -133,6 +134,41 @@ mod tests {
         to.root.clone().restore(saved).unwrap();
         assert_eq!(raised(&to), 1);
         assert_eq!([0, 4].map(|register| to.load(HOTPLUG + register)), [1 << 1; 2]);
+    }
+
+    #[test]
+    fn the_guest_cannot_let_go_of_what_it_was_not_told_of() {
+        let bus = TestBus::new();
+        let function = Arc::new(TestFunction::with_memory(1, 0x1000));
+        let at = bus.root.insert_hot(function).unwrap();
+        bus.store(HOTPLUG + 8, u32::MAX);
+        assert_eq!(*lock(&bus.host.ejected), []);
+        bus.root.announce(at);
+        bus.store(HOTPLUG + 8, u32::MAX);
+        assert_eq!(*lock(&bus.host.ejected), [at]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_announced() {
+        let bus = TestBus::new();
+        bus.root.announce(Bdf::new(0, 3, 0).unwrap());
+        assert_eq!((raised(&bus), bus.load(HOTPLUG)), (0, 0));
+    }
+
+    #[test]
+    fn a_slot_is_taken_until_the_machine_has_forgotten_what_was_there() {
+        let bus = TestBus::new();
+        let (root, places) = (bus.root.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
+        let seen = Arc::clone(&places);
+        *lock(&bus.host.when_ejected) = Some(Box::new(move || {
+            let function = Arc::new(TestFunction::with_memory(2, 0x1000));
+            lock(&seen).push(root.insert_hot(function).unwrap().device());
+        }));
+        let at = plug(&bus, 1);
+        bus.store(HOTPLUG + 8, 1 << at.device());
+        assert_eq!((at.device(), lock(&places).as_slice()), (1, &[2][..]));
+        *lock(&bus.host.when_ejected) = None;
+        assert_eq!(plug(&bus, 3).device(), 1);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Root {
     /// There is no slot or no room, the host gives no interrupts, or the function declares what cannot
     /// be.
     pub fn insert(&self, function: Arc<dyn PciFunction>) -> Result<Bdf, InsertError> {
-        self.0.insert(None, function)
+        self.0.insert(None, function, false)
     }
 
     /// As [`insert`](Self::insert), as device number `device`.
@@ -138,17 +138,27 @@ impl Root {
         device: u8,
         function: Arc<dyn PciFunction>,
     ) -> Result<Bdf, InsertError> {
-        self.0.insert(Some(device), function)
+        self.0.insert(Some(device), function, false)
     }
 
-    /// Has a running guest look at `at`, where a function was [inserted](Self::insert).
+    /// As [`insert`](Self::insert), while the guest runs: it cannot let go of the function before it is
+    /// [announced](Self::announce).
+    ///
+    /// # Errors
+    /// Those of `insert`.
+    pub fn insert_hot(&self, function: Arc<dyn PciFunction>) -> Result<Bdf, InsertError> {
+        self.0.insert(None, function, true)
+    }
+
+    /// Has a running guest look at `at`, where a function was [inserted](Self::insert_hot).
     pub fn announce(&self, at: Bdf) {
+        lock(&self.0.state).arriving &= !hotplug::bit(at.device());
         self.0.change(at, |changes| &mut changes.came);
     }
 
     /// Drops the function at `at`, whatever the guest does with it. The host bridge stays.
     pub fn remove(&self, at: Bdf) {
-        self.0.eject(hotplug::bit(at.device()));
+        self.0.take_away(hotplug::bit(at.device()), true);
     }
 
     /// Asks the guest to let go of the function at `at`. When it has, the function is dropped, and
@@ -160,13 +170,11 @@ impl Root {
         if at == Bdf::default() {
             return Err(RemoveError::Bridge(at));
         }
-        let there = (at.bus(), at.function()) == (0, 0)
-            && lock(&self.0.state).slots.contains_key(&at.device());
-        if !there {
-            return Err(RemoveError::Absent(at));
+        let there = (at.bus(), at.function()) == (0, 0);
+        if there && self.0.change(at, |changes| &mut changes.leaving) {
+            return Ok(());
         }
-        self.0.change(at, |changes| &mut changes.leaving);
-        Ok(())
+        Err(RemoveError::Absent(at))
     }
 
     /// Where the guest reaches BAR `bar` of the function at `at`; `None` while it does not.
@@ -202,6 +210,10 @@ pub(crate) struct State {
     pub(crate) address: u32,
     slots: BTreeMap<u8, Slot>,
     changes: Changes,
+    /// Devices that were put on the bus while the guest runs, and that it was not told of.
+    arriving: u32,
+    /// Devices that are gone from the bus, while their parts are still taken away.
+    leaving: u32,
     listening: Doorbells,
 }
 
@@ -214,16 +226,26 @@ impl Shared {
             address: 0,
             slots: BTreeMap::new(),
             changes: Changes::default(),
+            arriving: 0,
+            leaving: 0,
             listening: Doorbells::new(),
         };
         let routes = ArcSwap::from_pointee(Routes::default());
         Self { host, windows, state: Mutex::new(state), routes, refused: Tally::default(), line }
     }
 
-    /// Notes a change of the device at `at` in one of the two sets, and has the guest look.
-    fn change(&self, at: Bdf, set: impl FnOnce(&mut Changes) -> &mut u32) {
-        *set(&mut lock(&self.state).changes) |= hotplug::bit(at.device());
+    /// Notes a change of the device at `at` in one of the two sets, and has the guest look. False if
+    /// nobody is there.
+    fn change(&self, at: Bdf, set: impl FnOnce(&mut Changes) -> &mut u32) -> bool {
+        {
+            let mut state = lock(&self.state);
+            if !state.slots.contains_key(&at.device()) {
+                return false;
+            }
+            *set(&mut state.changes) |= hotplug::bit(at.device());
+        }
         self.raise();
+        true
     }
 
     fn raise(&self) {
@@ -236,38 +258,56 @@ impl Shared {
         std::mem::take(set(&mut lock(&self.state).changes))
     }
 
-    /// Drops the functions of these devices, as far as there are any besides the host bridge.
+    /// The guest lets go of these devices, as far as it was told of them.
     pub(crate) fn eject(&self, devices: u32) {
+        self.take_away(devices, false);
+    }
+
+    /// Drops the functions of these devices, as far as there are any besides the host bridge; those that
+    /// are arriving only if it is `forced`.
+    fn take_away(&self, devices: u32, forced: bool) {
         for device in 1..=LAST_DEVICE {
-            if devices & hotplug::bit(device) == 0 {
+            let bit = hotplug::bit(device);
+            if devices & bit == 0 {
                 continue;
             }
-            let slot = {
-                let mut state = lock(&self.state);
-                let slot = state.slots.remove(&device);
-                let gone = !hotplug::bit(device);
-                state.changes.came &= gone;
-                state.changes.leaving &= gone;
-                if slot.is_some() {
-                    self.reroute(&mut state);
-                }
-                slot
-            };
-            // Dropped without the lock: what the function closes may take its time.
+            let slot = self.take_slot(device, forced);
+            // Without the lock: what the function closes may take its time. Until all is done, nobody
+            // else gets the slot.
             if let (Some(slot), Some(at)) = (slot, Bdf::new(0, device, 0)) {
                 slot.leave();
                 self.host.ejected(at);
+                drop(slot);
+                lock(&self.state).leaving &= !bit;
             }
         }
+    }
+
+    fn take_slot(&self, device: u8, forced: bool) -> Option<Slot> {
+        let bit = hotplug::bit(device);
+        let mut state = lock(&self.state);
+        if state.arriving & bit != 0 && !forced {
+            return None;
+        }
+        let slot = state.slots.remove(&device)?;
+        state.arriving &= !bit;
+        state.changes.came &= !bit;
+        state.changes.leaving &= !bit;
+        state.leaving |= bit;
+        self.reroute(&mut state);
+        Some(slot)
     }
 
     fn insert(
         &self,
         device: Option<u8>,
         function: Arc<dyn PciFunction>,
+        hot: bool,
     ) -> Result<Bdf, InsertError> {
         let mut state = lock(&self.state);
-        let free = |device: &u8| !state.slots.contains_key(device);
+        let free = |device: &u8| {
+            !state.slots.contains_key(device) && state.leaving & hotplug::bit(*device) == 0
+        };
         let device = match device {
             Some(device) => Some(device).filter(free).ok_or(InsertError::Taken { device })?,
             None => (0..=LAST_DEVICE).find(free).ok_or(InsertError::NoSlot)?,
@@ -276,6 +316,9 @@ impl Shared {
         let mut slot = Slot::new(function, self.host.as_ref())?;
         self.place(&state, &mut slot.config)?;
         state.slots.insert(device, slot);
+        if hot {
+            state.arriving |= hotplug::bit(device);
+        }
         Ok(at)
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct TestHost {
     pub(crate) deaf: AtomicBool,
     /// What the guest has let go of.
     pub(crate) ejected: Mutex<Vec<Bdf>>,
+    /// What the machine does meanwhile.
+    pub(crate) when_ejected: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Host for TestHost {
@@ -37,6 +39,9 @@ impl Host for TestHost {
 
     fn ejected(&self, at: Bdf) {
         lock(&self.ejected).push(at);
+        if let Some(hook) = lock(&self.when_ejected).as_mut() {
+            hook();
+        }
     }
 
     fn listen(&self, address: u64, _: &EventFd) -> io::Result<()> {

@@ -28,6 +28,10 @@ const SEGMENTS: usize = 16;
 /// Bytes of a segment in guest memory.
 const SEGMENT: usize = 16;
 
+/// The most bytes that are read or written at once. Its buffers may overlap, so that RAM is no bound;
+/// Linux stays below 4 MiB.
+const LARGEST: u64 = 32 << 20;
+
 /// What a guest asks for. Every range lies on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -113,7 +117,7 @@ impl Limits {
         let offset = sector.checked_mul(SECTOR).ok_or(Refusal::Malformed)?;
         let len = u64::try_from(len).map_err(|_| Refusal::Malformed)?;
         let end = offset.checked_add(len).ok_or(Refusal::Malformed)?;
-        if !len.is_multiple_of(SECTOR) || end > self.len {
+        if !len.is_multiple_of(SECTOR) || end > self.len || len > LARGEST {
             return Err(Refusal::Malformed);
         }
         Ok(Extent { offset, len })

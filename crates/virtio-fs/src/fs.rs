@@ -29,6 +29,8 @@ const BODY: usize = (64 << 10) + 512;
 const WRITE: usize = 40;
 /// Bytes of an element of BATCH_FORGET.
 const FORGET_ONE: usize = 16;
+/// The most nodes that one request forgets: as many as any other request has room for.
+const MOST_FORGOTTEN: u32 = 4096;
 
 /// The file system device.
 pub struct Fs {
@@ -124,7 +126,7 @@ impl Fs {
             opcode::BATCH_FORGET => {
                 let count = reader.read_obj::<[u8; 8]>().unwrap_or_default();
                 let count = Body::new(&count).u32().unwrap_or(0);
-                for _ in 0..count {
+                for _ in 0..count.min(MOST_FORGOTTEN) {
                     let Ok(one) = reader.read_obj::<[u8; FORGET_ONE]>() else { break };
                     let mut one = Body::new(&one);
                     let (Ok(node), Ok(count)) = (one.u64(), one.u64()) else { break };

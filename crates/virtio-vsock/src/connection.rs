@@ -76,8 +76,7 @@ pub(crate) struct Connection {
     guest_ended: u32,
     /// Reading the socket may give something.
     readable: bool,
-    /// The other end of the socket sends no more; and it is gone, or might as well be.
-    last: bool,
+    /// The other end of the socket is gone, or might as well be.
     gone: bool,
     /// The guest wants to know its credit.
     credit_wanted: bool,
@@ -97,7 +96,6 @@ impl Connection {
             host_ended_told: 0,
             guest_ended: 0,
             readable: true,
-            last: false,
             gone: false,
             credit_wanted: false,
             credit_asked: false,
@@ -248,7 +246,6 @@ impl Connection {
     /// The socket is ready.
     pub(crate) fn ready(&mut self, ready: Ready) {
         self.readable |= ready.read;
-        self.last |= ready.last;
         self.gone |= ready.gone;
         if ready.write && !self.backlog.is_empty() {
             match self.backlog.flush(&self.socket) {
@@ -338,9 +335,8 @@ impl Connection {
                 None
             }
             Ok(count) => {
-                // A short read has emptied the socket; if more comes, so does an event. Only the end
-                // may have been told already.
-                self.readable = count == most || self.last;
+                // Even after a short read there may be more: one ends where a message with descriptors
+                // did. Only the next one tells.
                 let len = u32::try_from(count).unwrap_or(u32::MAX);
                 self.credit.sent(len);
                 Some(Packet { len, ..Packet::plain(Op::Data) })

@@ -225,7 +225,11 @@ impl<D: Device> Worker<D> {
         let turn = Turn { index, memory, scratch };
         let (work, end) = match turn.run(device, ring) {
             Ok(done) => done,
-            Err(broken) => return self.fail(&broken),
+            Err(broken) => {
+                self.fail(&broken);
+                // What was kept before is started and ends; its driver may wait for that.
+                return self.complete();
+            }
         };
         ring.stalled = end == End::Stalled;
         if work.interrupt {
@@ -394,6 +398,8 @@ impl<D: Device> Worker<D> {
             ring.restored(state, &self.memory, events).map_err(|error| invalid(&error))
         });
         let rings = restored.collect::<Result<_, _>>()?;
+        // The host must not write into the RAM of the saved machine what this one has asked for.
+        self.drain();
         self.device.restore_section(state.device)?;
 
         self.take_back_all();

@@ -67,15 +67,16 @@ pub fn run(
             cpus.request_stop();
             watched
         };
-        let (stop, cause) = machine.run(watch).map_err(LifecycleError::Run)?;
-        let cause = cause.map_err(LifecycleError::Control)?;
+        let (stop, wish) = machine.run(watch).map_err(LifecycleError::Run)?;
+        let wish = wish.map_err(LifecycleError::Control)?;
         let reboots = stop == Stop::Reset && config.on_reset == OnReset::Reboot;
-        if reboots && cause.is_none() {
+        if reboots && wish.is_none() {
             log::info!("{}: the guest asked for a reset; booting again", config.name);
             continue;
         }
-        // A reset that would not have been the end is not why it ends.
-        let stop = if reboots { Stop::Requested } else { stop };
-        return Ok(Ending { stop, cause });
+        // A reset that came with the end, and would not have been one, is not why it ends.
+        let stopped = wish.as_ref().is_some_and(|wish| wish.stopped);
+        let stop = if reboots && stopped { Stop::Requested } else { stop };
+        return Ok(Ending { stop, cause: wish.map(|wish| wish.cause) });
     }
 }

@@ -17,6 +17,13 @@ pub enum Cause {
     Signal(Signal),
 }
 
+/// Who wanted the end, if not the guest.
+pub(super) struct Wish {
+    pub(super) cause: Cause,
+    /// Whether the machine was stopped, and not only its power button pressed.
+    pub(super) stopped: bool,
+}
+
 /// Obeys `control` until the machine has stopped. Returns who asked for the end, if not the guest: a
 /// guest that answers the power button with a reset must not boot again.
 pub(super) fn until_stopped(
@@ -24,12 +31,15 @@ pub(super) fn until_stopped(
     buttons: &Buttons,
     terminal: Option<&TerminalSize>,
     control: &mut Control,
-) -> Result<Option<Cause>, ControlError> {
+) -> Result<Option<Wish>, ControlError> {
     let mut watch = control.watch(cpus.stop_event())?;
     let mut closing: Option<(Signal, Instant)> = None;
     loop {
         let cause = match watch.next(closing.map(|(_, end)| end)) {
-            Wake::Stopped => return Ok(closing.map(|(signal, _)| Cause::Signal(signal))),
+            Wake::Stopped => {
+                let wish = |(signal, _)| Wish { cause: Cause::Signal(signal), stopped: false };
+                return Ok(closing.map(wish));
+            }
             Wake::CtrlAltDel => {
                 if !buttons.ctrl_alt_del() {
                     log::warn!("the guest does not listen to its keyboard");
@@ -54,6 +64,6 @@ pub(super) fn until_stopped(
             }
         };
         cpus.request_stop();
-        return Ok(Some(cause));
+        return Ok(Some(Wish { cause, stopped: true }));
     }
 }

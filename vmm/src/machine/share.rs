@@ -60,9 +60,14 @@ fn policy(cache: FsCache) -> Cache {
     }
 }
 
-/// How many descriptors each of `count` directories gets: together half of what this process may have.
+/// The most descriptors that all directories together may take, however many the process may have: each
+/// is memory of the host's kernel.
+const MOST_DESCRIPTORS: usize = 3072;
+
+/// How many descriptors each of `count` directories gets: together half of what this process may have,
+/// and at most [`MOST_DESCRIPTORS`].
 /// A guest keeps a file open for each program and library that runs in it.
 fn descriptors(count: usize) -> Option<usize> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    usize::try_from(soft / 2).ok()?.checked_div(count)
+    usize::try_from(soft / 2).ok()?.min(MOST_DESCRIPTORS).checked_div(count)
 }

@@ -212,8 +212,7 @@ impl Server {
     }
 
     fn sync(&mut self, header: &Header) -> Result<(), Errno> {
-        let place = self.inodes.get(header.node)?;
-        syncfs(self.reopen(&place, OFlags::RDONLY)?)
+        syncfs(self.open_node(header.node, OFlags::RDONLY)?)
     }
 
     /// Opens the file or directory `node`. Nothing else is opened: a device does things, and a FIFO

@@ -44,8 +44,6 @@ pub(crate) struct Ready {
     pub(crate) read: bool,
     /// There is room.
     pub(crate) write: bool,
-    /// The other end sends no more.
-    pub(crate) last: bool,
     /// Both directions are shut.
     pub(crate) gone: bool,
 }
@@ -125,7 +123,6 @@ impl Ready {
         Self {
             read: last || any(EpollFlags::EPOLLIN),
             write: gone || any(EpollFlags::EPOLLOUT),
-            last,
             gone,
         }
     }
