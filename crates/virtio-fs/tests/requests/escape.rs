@@ -10,7 +10,7 @@ use std::{
 use crate::guest::{
     CREATE, DESTROY, Directory, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EPERM, Guest,
     LINK, LOOKUP, MKDIR, MKNOD, O_WRONLY, OPEN, OPENDIR, READLINK, RENAME, RENAME2, RMDIR, ROOT,
-    SETATTR, SYMLINK, UNLINK, c, config, u32s, u64s,
+    SETATTR, SYMLINK, SYNCFS, UNLINK, c, config, u32s, u64s,
 };
 
 /// Bytes before the name, of the requests that have one.
@@ -170,6 +170,7 @@ fn a_fifo_is_not_opened_so_that_nobody_waits() {
         for flags in [0, 1, 2] {
             assert_eq!(guest.ask(OPEN, node, &[u32s([flags, 0])]), Err(ENXIO));
         }
+        assert_eq!(guest.ask(SYNCFS, node, &[u64s([0])]), Err(ENXIO));
         assert_eq!(guest.create(ROOT, name, 0o644), Err(ENXIO));
     }
 }
