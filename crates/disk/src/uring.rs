@@ -233,8 +233,10 @@ impl Slot {
         let Ok(count) = usize::try_from(answer) else {
             let error = io::Error::from_raw_os_error(answer.saturating_neg());
             let again = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+            // The thread that had asked has ended before the kernel was done.
+            let orphaned = [libc::ECANCELED, libc::EFAULT].contains(&answer.saturating_neg());
             self.tries = self.tries.saturating_add(1);
-            if again.contains(&error.kind()) && self.tries < TRIES {
+            if (orphaned || again.contains(&error.kind())) && self.tries < TRIES {
                 return None;
             }
             return Some(Err(error));

@@ -141,6 +141,10 @@ impl Slot {
 
     /// The function is no longer on the bus: it has no more business with guest RAM.
     pub(crate) fn leave(&self) {
+        if let Some((_, msix)) = &self.registers.msix {
+            // The guest may have given its vectors to another function.
+            msix.control(false, true);
+        }
         self.registers.function.bus_master(false);
     }
 

@@ -365,6 +365,8 @@ impl<D: Device> Worker<D> {
     pub(crate) fn save(&mut self) -> Result<WorkerState, SaveError> {
         self.drain();
         self.take_back_all();
+        // What was used up to then is the driver's to know, and nobody waits for events now.
+        (0..).take(self.rings.len()).for_each(|index: u32| self.called(index ^ CALL));
         // Whoever serves them gets them again when the I/O thread next runs.
         self.ring_all();
         Ok(WorkerState {

@@ -173,6 +173,17 @@ fn queues_are_taken_back_to_be_saved_and_handed_over_again() {
 }
 
 #[test]
+fn an_interrupt_that_nobody_has_seen_to_is_not_lost_when_the_device_is_saved() {
+    let (device, driver) = started();
+    let raised = driver.raised();
+    device.events.lock().unwrap().as_ref().unwrap().1.write(1).unwrap();
+    driver.save();
+    assert_eq!(driver.raised(), raised + 1);
+    driver.save();
+    assert_eq!(driver.raised(), raised + 1);
+}
+
+#[test]
 fn a_ring_that_cannot_be_served_makes_the_device_ask_for_a_reset() {
     let device = Elsewhere { refuses: true, ..Elsewhere::default() };
     let mut driver = Driver::new(mmio(device.clone()));
