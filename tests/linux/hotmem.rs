@@ -1,56 +1,32 @@
 //! Memory that a running guest gains and loses, by the driver of a stock kernel. The machine runs in
 //! this process, which asks for other sizes meanwhile.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
 use harness::Scratch;
-use hypervisor::kvm::Kvm;
-use legacy::Backend;
-use vcpu::{Stop, Vcpus};
+use vcpu::Vcpus;
 use vmm::{
-    config::{Config, Memory, MemoryMax, Part, Serial, Target},
-    machine::{Consoles, Machine, MemorySize},
+    config::{Config, Memory, MemoryMax, Part},
+    machine::MemorySize,
 };
 
-use crate::{BOOT, Guest, number};
+use crate::{
+    Guest,
+    inside::{config, machine, printed, run},
+    number,
+};
 
 const MIB: u64 = 1 << 20;
 
-fn config(guest: &Guest, console: PathBuf) -> Config {
-    let kernel = guest.directory.join(guest.flavour).join(guest.image);
-    let com1 = Target::File { path: console, append: false };
+/// The machine of `guest`, which can gain memory.
+fn growing(guest: &Guest, console: &Path) -> Config {
+    let config = config(guest, console);
     Config {
-        initrd: Some(kernel.with_file_name("test.cpio")),
-        kernel,
         // What is to be given back must not hold what cannot be moved.
-        cmdline: format!("{} memhp_default_state=online_movable", guest.cmdline),
+        cmdline: format!("{} memhp_default_state=online_movable", config.cmdline),
         memory: Memory::default().with("256M,pages=small").unwrap(),
         memory_max: MemoryMax::default().with("768M,requested=512M").unwrap(),
-        serial: Serial { com1, ..Serial::default() },
-        ..Config::default()
-    }
-}
-
-/// What the guest has printed, as soon as `text` is part of it.
-pub(crate) fn printed(cpus: &Vcpus, console: &Path, text: &str) -> Result<String, String> {
-    let end = Instant::now() + BOOT;
-    loop {
-        // The machine may end right after the guest has printed it.
-        let stopped = cpus.stopped();
-        let seen = fs::read(console).unwrap_or_default();
-        let seen = String::from_utf8_lossy(&seen).into_owned();
-        if seen.contains(text) {
-            return Ok(seen);
-        }
-        if stopped.is_some() || Instant::now() > end {
-            return Err(format!("no {text} before {stopped:?} in: {seen}"));
-        }
-        thread::sleep(Duration::from_millis(50));
+        ..config
     }
 }
 
@@ -86,24 +62,10 @@ fn a_running_guest_gains_and_loses_memory_and_the_host_gets_it_back() {
     let Some(guest) = Guest::new(test, "hotmem") else { return };
     let scratch = Scratch::new(test);
     let console = scratch.path("console");
-    let config = config(&guest, console.clone());
-    let consoles = Consoles::open(&config, Backend::new(std::io::sink())).unwrap();
-    let machine = Machine::new(&Kvm::open().unwrap(), &config, &consoles).unwrap();
+    let machine = machine(&growing(&guest, &console));
     let size = machine.memory().unwrap();
-    let (stop, resized) = machine
-        .run(|cpus| {
-            let resized = resize(cpus, &size, &console);
-            if resized.is_err() {
-                cpus.request_stop();
-            }
-            resized
-        })
-        .unwrap();
+    let ([filled, shrunk], output) = run(machine, &console, |cpus| resize(cpus, &size, &console));
 
-    let output = fs::read_to_string(&console).unwrap();
-    let [filled, shrunk] = resized.unwrap();
-    assert_eq!(stop, Stop::PowerOff, "{output}");
-    assert!(!output.contains("PURLIN-FAIL"), "{output}");
     assert!(number(&output, "PURLIN-GROWN ") > 650_000, "{output}");
     assert!(number(&output, "PURLIN-SHRUNK ") < 262_144, "{output}");
     // It had filled 200 MiB, first of all with what was plugged in: memory that can be moved.

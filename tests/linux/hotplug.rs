@@ -1,40 +1,26 @@
 //! Devices that come to a running guest on PCI, and go again. The machine runs in this process, which
 //! plugs meanwhile; the guest never looks for devices by hand.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use board::Hotplug;
 use disk::Memory as MemoryDisk;
 use harness::Scratch;
-use hypervisor::kvm::Kvm;
-use legacy::Backend;
-use vcpu::{Stop, Vcpus};
+use vcpu::Vcpus;
 use virtio_blk::{Blk, BlkConfig};
 use virtio_rng::Rng;
-use vmm::{
-    config::{Bus, Config, Serial, Target},
-    machine::{Consoles, Machine},
-};
+use vmm::config::{Bus, Config};
 
-use crate::{Guest, hotmem::printed, value};
+use crate::{
+    Guest,
+    inside::{config, machine, printed, run},
+    value,
+};
 
 /// How often a device comes and goes.
 const ROUNDS: u32 = 3;
 /// Sectors of the disk that comes.
 const SECTORS: u64 = 2048;
-
-fn config(guest: &Guest, console: &Path) -> Config {
-    let kernel = guest.directory.join(guest.flavour).join(guest.image);
-    let com1 = Target::File { path: console.to_owned(), append: false };
-    Config {
-        initrd: Some(kernel.with_file_name("test.cpio")),
-        kernel,
-        cmdline: guest.cmdline.clone(),
-        serial: Serial { com1, ..Serial::default() },
-        bus: Bus::Pci,
-        ..Config::default()
-    }
-}
 
 /// Has a disk come and go as often as the guest expects it, and then a source of random numbers come.
 fn plug(cpus: &Vcpus, hotplug: &Hotplug, console: &Path) -> Result<(), String> {
@@ -62,24 +48,11 @@ fn a_stock_kernel_follows_devices_that_come_and_go() {
     let Some(guest) = Guest::new(test, "hotplug") else { return };
     let scratch = Scratch::new(test);
     let console = scratch.path("console");
-    let config = config(&guest, &console);
-    let consoles = Consoles::open(&config, Backend::new(std::io::sink())).unwrap();
-    let machine = Machine::new(&Kvm::open().unwrap(), &config, &consoles).unwrap();
+    let config = Config { bus: Bus::Pci, ..config(&guest, &console) };
+    let machine = machine(&config);
     let hotplug = machine.hotplug().unwrap();
-    let (stop, plugged) = machine
-        .run(|cpus| {
-            let plugged = plug(cpus, &hotplug, &console);
-            if plugged.is_err() {
-                cpus.request_stop();
-            }
-            plugged
-        })
-        .unwrap();
+    let ((), output) = run(machine, &console, |cpus| plug(cpus, &hotplug, &console));
 
-    plugged.unwrap();
-    let output = fs::read_to_string(&console).unwrap();
-    assert_eq!(stop, Stop::PowerOff, "{output}");
-    assert!(!output.contains("PURLIN-FAIL"), "{output}");
     for round in 1..=ROUNDS {
         let came = format!("PURLIN-CAME {round} ");
         assert_eq!(value(&output, &came), Some("sectors=2048 data=hot"), "{output}");

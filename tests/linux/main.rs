@@ -18,6 +18,7 @@ mod fs;
 mod hotmem;
 mod hotplug;
 mod hvc;
+mod inside;
 mod memory;
 mod memtest;
 mod net;

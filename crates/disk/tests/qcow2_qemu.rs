@@ -1,6 +1,6 @@
 //! The same images in QEMU's hands and in ours: what one writes the other reads, and finds in order.
 //!
-//! Needs `qemu-img`. Without it these tests say so and do nothing, unless `REQUIRE_QEMU_IMG` is set.
+//! Needs `qemu-img`. Without it these tests say so and do nothing, unless `REQUIRE_PEERS` is set.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ const LEN: u64 = 32 << 20;
 #[expect(clippy::disallowed_methods, reason = "whether to skip is asked of the environment")]
 fn has_qemu_img(test: &str) -> bool {
     let found = Command::new("qemu-img").arg("--version").output().is_ok();
-    assert!(found || env::var_os("REQUIRE_QEMU_IMG").is_none(), "{test} needs qemu-img");
+    assert!(found || env::var_os("REQUIRE_PEERS").is_none(), "{test} needs qemu-img");
     if !found {
         eprintln!("{test}: skipped, there is no qemu-img (package qemu-utils)");
     }

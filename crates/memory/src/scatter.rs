@@ -12,7 +12,11 @@ use std::{
 
 use libc::iovec;
 use smallvec::SmallVec;
-use vm_memory::{GuestAddress, GuestMemoryBackend, bitmap::Bitmap, guest_memory};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, VolatileSlice,
+    bitmap::{Bitmap, BitmapSlice},
+    guest_memory,
+};
 
 use crate::GuestMemory;
 
@@ -54,25 +58,20 @@ impl Scatter {
     /// # Errors
     /// They are not all in RAM; nothing is added then.
     pub fn push(&mut self, addr: GuestAddress, len: usize) -> Result<(), guest_memory::Error> {
+        let before = self.pieces.len();
         // One region has it all: the usual case, and much cheaper than to ask for several.
         if let Ok(slice) = self.memory.get_slice(addr, len) {
-            let iov_base = slice.ptr_guard_mut().as_ptr().cast();
-            self.pieces.push(iovec { iov_base, iov_len: len });
-            self.places.push((addr, len));
-            self.bytes = self.bytes.saturating_add(len);
-            return Ok(());
-        }
-        let before = self.pieces.len();
-        for slice in self.memory.get_slices(addr, len) {
-            let slice = match slice {
-                Ok(slice) => slice,
-                Err(error) => {
-                    self.pieces.truncate(before);
-                    return Err(error);
+            self.pieces.push(piece(&slice));
+        } else {
+            for slice in self.memory.get_slices(addr, len) {
+                match slice {
+                    Ok(slice) => self.pieces.push(piece(&slice)),
+                    Err(error) => {
+                        self.pieces.truncate(before);
+                        return Err(error);
+                    }
                 }
-            };
-            let iov_base = slice.ptr_guard_mut().as_ptr().cast();
-            self.pieces.push(iovec { iov_base, iov_len: slice.len() });
+            }
         }
         self.places.push((addr, len));
         self.bytes = self.bytes.saturating_add(len);
@@ -177,6 +176,10 @@ fn take(left: &mut usize, len: usize) -> bool {
     let rest = left.checked_sub(len);
     *left = rest.unwrap_or(*left);
     rest.is_some()
+}
+
+fn piece<B: BitmapSlice>(slice: &VolatileSlice<'_, B>) -> iovec {
+    iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() }
 }
 
 fn offset_of(offset: u64) -> io::Result<libc::off_t> {

@@ -7,19 +7,18 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+mod receive;
+
 use std::{
     fs,
-    io::ErrorKind,
     net::{Ipv4Addr, UdpSocket},
     os::fd::AsRawFd,
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use purlin_net::{HEADER, Link, Offloads, Tap, TapError};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use receive::{LIMIT, receive};
 
 /// A fresh tap with `count` queues; `None` where there can be none.
 fn taps(test: &str, count: usize) -> Option<Vec<Tap>> {
@@ -40,27 +39,6 @@ fn tap(test: &str) -> Option<Tap> {
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status();
     assert!(status.unwrap().success(), "ip {arguments}");
-}
-
-/// The next packet for which `wanted` holds, with its header.
-fn receive(tap: &mut Tap, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        match tap.peek() {
-            Ok(packet) if wanted(packet) => {
-                let packet = packet.to_vec();
-                tap.pop();
-                return packet;
-            }
-            Ok(_) => tap.pop(),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
-                assert!(Instant::now() < end, "nothing within {LIMIT:?}");
-                let timeout = PollTimeout::from(100_u8);
-                poll(&mut [PollFd::new(tap.fd(), PollFlags::POLLIN)], timeout).unwrap();
-            }
-        }
-    }
 }
 
 fn is_broadcast_udp(packet: &[u8]) -> bool {

@@ -213,7 +213,7 @@ pub(crate) struct State {
     /// Devices that were put on the bus while the guest runs, and that it was not told of.
     arriving: u32,
     /// Devices that are gone from the bus, while their parts are still taken away.
-    leaving: u32,
+    ejecting: u32,
     listening: Doorbells,
 }
 
@@ -227,7 +227,7 @@ impl Shared {
             slots: BTreeMap::new(),
             changes: Changes::default(),
             arriving: 0,
-            leaving: 0,
+            ejecting: 0,
             listening: Doorbells::new(),
         };
         let routes = ArcSwap::from_pointee(Routes::default());
@@ -278,7 +278,7 @@ impl Shared {
                 slot.leave();
                 self.host.ejected(at);
                 drop(slot);
-                lock(&self.state).leaving &= !bit;
+                lock(&self.state).ejecting &= !bit;
             }
         }
     }
@@ -293,7 +293,7 @@ impl Shared {
         state.arriving &= !bit;
         state.changes.came &= !bit;
         state.changes.leaving &= !bit;
-        state.leaving |= bit;
+        state.ejecting |= bit;
         self.reroute(&mut state);
         Some(slot)
     }
@@ -306,7 +306,7 @@ impl Shared {
     ) -> Result<Bdf, InsertError> {
         let mut state = lock(&self.state);
         let free = |device: &u8| {
-            !state.slots.contains_key(device) && state.leaving & hotplug::bit(*device) == 0
+            !state.slots.contains_key(device) && state.ejecting & hotplug::bit(*device) == 0
         };
         let device = match device {
             Some(device) => Some(device).filter(free).ok_or(InsertError::Taken { device })?,

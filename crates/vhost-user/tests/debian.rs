@@ -1,14 +1,15 @@
 //! The back ends of Debian, unchanged, behind the driver of the conformance suite. What is not
-//! installed is named and left out.
+//! installed is named and left out, unless `REQUIRE_PEERS` is set.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "test code"
 )]
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -26,6 +27,7 @@ const SECTORS: u64 = 64;
 fn program(test: &str, places: &[&str]) -> Option<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|place| place.exists());
     if found.is_none() {
+        assert!(env::var_os("REQUIRE_PEERS").is_none(), "{test} needs one of {places:?}");
         eprintln!("SKIPPED {test}: none of {places:?} is installed");
     }
     found

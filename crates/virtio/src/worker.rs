@@ -122,10 +122,14 @@ impl<D: Device> Worker<D> {
         self.rings.get(usize::try_from(index).ok()?)
     }
 
+    fn ring_mut(&mut self, index: u32) -> Option<&mut Ring> {
+        self.rings.get_mut(usize::try_from(index).ok()?)
+    }
+
     /// Queue number `index`, if the driver may set it up now.
     pub(crate) fn ring_to_set(&mut self, index: u32) -> Option<&mut Ring> {
         let agreed = self.negotiation.is_agreed();
-        let ring = self.rings.get_mut(usize::try_from(index).ok()?)?;
+        let ring = self.ring_mut(index)?;
         (agreed && !ring.is_ready()).then_some(ring)
     }
 
@@ -149,8 +153,7 @@ impl<D: Device> Worker<D> {
     pub(crate) fn disable(&mut self, index: u32) {
         self.drain();
         self.take_back(index);
-        let ring = usize::try_from(index).ok().and_then(|index| self.rings.get_mut(index));
-        if let Some(ring) = ring {
+        if let Some(ring) = self.ring_mut(index) {
             ring.disable();
         }
     }
@@ -162,8 +165,7 @@ impl<D: Device> Worker<D> {
         }
         self.drain();
         self.take_back(index);
-        let ring = usize::try_from(index).ok().and_then(|index| self.rings.get_mut(index));
-        if let Some(ring) = ring {
+        if let Some(ring) = self.ring_mut(index) {
             ring.reset();
         }
     }

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use crate::apt::{self, Package};
 use crate::error::{Context, Error, Result};
-use crate::workspace::{Workspace, say};
+use crate::workspace::{Workspace, say, status};
 
 const TOPIC: &str = "bench";
 /// What counts instructions.
@@ -72,11 +72,7 @@ fn build(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     for package in packages {
         cargo.args(["--package", package]);
     }
-    let built = cargo.status().context(|| "cannot run cargo".to_owned())?;
-    if built.success() {
-        return Ok(());
-    }
-    Err(Error::new(format!("cargo build failed with {built}")))
+    status(&mut cargo)
 }
 
 fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitStatus> {

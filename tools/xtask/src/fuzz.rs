@@ -12,7 +12,7 @@ use clap::Args;
 use crate::{
     apt::{self, Package},
     error::{AtPath, Context, Error, Result},
-    workspace::{Workspace, say},
+    workspace::{Workspace, say, status},
 };
 
 const TOPIC: &str = "fuzz";
@@ -81,7 +81,7 @@ fn run(workspace: &Workspace, targets: &[String], seconds: u32) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace.root().join("tests/fuzz")).env("RUSTFLAGS", FLAGS);
     cargo.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(&directory);
-    succeed(&mut cargo)?;
+    status(&mut cargo)?;
     let corpora = workspace.cache().join("corpus");
     for target in targets {
         say(TOPIC, &format!("{target}, {seconds} s"));
@@ -102,11 +102,5 @@ fn fuzz(program: &Path, corpora: &Path, target: &str, seconds: u32) -> Result<()
     command.args(["-rss_limit_mb=1024", "-timeout=20", "-max_len=4096", "-print_final_stats=1"]);
     command.arg(format!("-artifact_prefix={}/{target}-", corpora.display())).arg(&corpus);
     command.stdout(file.try_clone().at("share", &log)?).stderr(file);
-    succeed(&mut command).context(|| format!("an input fails; {} says more", log.display()))
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().context(|| format!("cannot run {name}"))?;
-    if status.success() { Ok(()) } else { Err(Error::new(format!("{name} failed with {status}"))) }
+    status(&mut command).context(|| format!("an input fails; {} says more", log.display()))
 }

@@ -96,6 +96,13 @@ pub(crate) fn run(command: &mut std::process::Command) -> Result<Vec<u8>> {
     Err(Error::new(format!("`{name} {args}` failed with {}: {}", output.status, said.trim())))
 }
 
+/// Runs a command whose output is the user's, and fails if it does.
+pub(crate) fn status(command: &mut std::process::Command) -> Result<()> {
+    let name = format!("{command:?}");
+    let status = command.status().context(|| format!("cannot run {name}"))?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("{name} failed with {status}"))) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,9 +144,13 @@ mod tests {
 
     #[test]
     fn every_test_of_a_stock_kernel_runs_once() {
-        let source = include_str!("../../../../tests/linux/main.rs");
-        let modules =
-            source.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/linux");
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let source = read("main.rs");
+        let modules = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+            .filter(|module| read(&format!("{module}.rs")).contains("#[test]"));
         for module in modules {
             let name = format!("{module}::");
             let times = runs().filter(|run| run.tests.contains(&name.as_str())).count();
