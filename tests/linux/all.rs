@@ -12,14 +12,14 @@ use crate::{
 
 /// What `PURLIN-TYPES` must list: the virtio device types, in order of their numbers.
 const ON_MMIO: &str = "1 2 3 4 5 19 26 27";
-const ON_PCI: &str = "1 2 2 3 4 5 19 24 26 27";
+pub(crate) const ON_PCI: &str = "1 2 2 3 4 5 19 24 26 27";
 
-fn file(scratch: &Scratch, name: &str, mebibytes: usize) -> PathBuf {
+pub(crate) fn file(scratch: &Scratch, name: &str, mebibytes: usize) -> PathBuf {
     scratch.file(name, &vec![0; mebibytes << 20])
 }
 
 /// The devices that fit on MMIO; the disk is the one of programs.
-fn eight(guest: Guest, scratch: &Scratch) -> Guest {
+pub(crate) fn eight(guest: Guest, scratch: &Scratch) -> Guest {
     let shared = scratch.path("shared");
     fs::create_dir(&shared).expect("a directory can be made");
     let [pmem, vsock, console] = ["pmem", "vsock", "console"].map(|name| scratch.path(name));
@@ -37,7 +37,7 @@ fn eight(guest: Guest, scratch: &Scratch) -> Guest {
     guest.programs().arguments(flags)
 }
 
-fn assert_all(output: &str, scratch: &Scratch, types: &str) {
+pub(crate) fn assert_all(output: &str, scratch: &Scratch, types: &str) {
     assert_eq!(value(output, "PURLIN-TYPES "), Some(types), "{output}");
     for ok in ["driver", "net", "fs", "pmem", "vsock", "console", "rng", "balloon", "log"] {
         assert!(output.contains(&format!("PURLIN-OK {ok}")), "{ok}: {output}");

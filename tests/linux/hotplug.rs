@@ -42,10 +42,10 @@ fn plug(cpus: &Vcpus, hotplug: &Hotplug, console: &Path) -> Result<(), String> {
     printed(cpus, console, "PURLIN-RNG ").map(drop)
 }
 
-#[test]
-fn a_stock_kernel_follows_devices_that_come_and_go() {
-    let test = "a_stock_kernel_follows_devices_that_come_and_go";
+/// Has devices come and go in a guest with `cmdline` besides.
+fn come_and_go(test: &str, cmdline: &str) {
     let Some(guest) = Guest::new(test, "hotplug") else { return };
+    let guest = guest.cmdline(cmdline);
     let scratch = Scratch::new(test);
     let console = scratch.path("console");
     let config = Config { bus: Bus::Pci, ..config(&guest, &console) };
@@ -58,4 +58,14 @@ fn a_stock_kernel_follows_devices_that_come_and_go() {
         assert_eq!(value(&output, &came), Some("sectors=2048 data=hot"), "{output}");
     }
     assert_eq!(value(&output, "PURLIN-RNG "), Some("rrrrrrrr"), "{output}");
+}
+
+#[test]
+fn a_stock_kernel_follows_devices_that_come_and_go() {
+    come_and_go("a_stock_kernel_follows_devices_that_come_and_go", "");
+}
+
+#[test]
+fn a_stock_kernel_without_msi_follows_devices_that_come_and_go() {
+    come_and_go("a_stock_kernel_without_msi_follows_devices_that_come_and_go", "pci=nomsi");
 }

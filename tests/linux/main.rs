@@ -19,6 +19,7 @@ mod hotmem;
 mod hotplug;
 mod hvc;
 mod inside;
+mod intx;
 mod memory;
 mod memtest;
 mod net;

@@ -54,7 +54,7 @@ pub enum Node {
         /// Interrupt line.
         gsi: u32,
     },
-    /// A PCI Express root complex (`PNP0A08`) with bus 0 and nothing behind it. It has no INTx.
+    /// A PCI Express root complex (`PNP0A08`) with bus 0 and nothing behind it.
     PciRoot {
         /// Where configuration space is, 1 MiB for the one bus.
         ecam: u64,
@@ -64,6 +64,8 @@ pub enum Node {
         mem64: Option<Window>,
         /// Ports that BARs can be in.
         io: Option<Window>,
+        /// The interrupt lines of INTx, if it has any.
+        intx: Option<IntxLines>,
     },
     /// The controller by which devices come to the PCI root's bus and go (ACPI 6.5, 9.13): registers
     /// of 32 bits with a bit for each device number, in memory.
@@ -76,6 +78,25 @@ pub enum Node {
     },
 }
 
+/// The four level-triggered lines of the IOAPIC that the INTx pins of bus 0 share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntxLines(pub [u32; 4]);
+
+impl IntxLines {
+    /// The line of INTA of device number `device`: pins are wired to the lines in turn, so that
+    /// neighbours have different ones (PCI-to-PCI bridge 1.2 §9.1). A device with one function has no
+    /// other pin (PCI 3.0 §2.2.6).
+    pub fn line(&self, device: u8) -> u32 {
+        let Self([a, b, c, d]) = *self;
+        match device % 4 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        }
+    }
+}
+
 /// A range of addresses or ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -83,4 +104,15 @@ pub struct Window {
     pub first: u64,
     /// The last, which belongs to the range.
     pub last: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_take_the_lines_in_turn() {
+        let lines = IntxLines([20, 21, 22, 23]);
+        assert_eq!([0, 1, 2, 3, 4, 31].map(|device| lines.line(device)), [20, 21, 22, 23, 20, 23]);
+    }
 }

@@ -81,7 +81,8 @@ impl Board {
         Ok(())
     }
 
-    /// Gives every device its state out of `from`. What is left there belongs to other parts.
+    /// Gives every device its state out of `from`. What is left there belongs to other parts. Devices
+    /// raise again what is pending, so the machine and its vCPUs must be restored before.
     ///
     /// # Errors
     /// A device's section is missing or refused; the devices before it are restored already.

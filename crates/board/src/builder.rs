@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arch::{IoAddr, Layout, Node};
+use arch::{IntxLines, IoAddr, Layout, Node};
 use bus::{BusBuilder, BusDevice, Buses, Conflicts, IrqLine, Mmio, Pio, Range};
 use device::{
     Attach, AttachError, Bdf, Component, EventFd, Irq, PciFunction, Subscriber, WireError, Wiring,
@@ -19,7 +19,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 use crate::{
     Board, Hotplug, ServeError,
     alloc::{Lines, Window},
-    msi::Messages,
+    interrupts::Interrupts,
     registry::Registry,
     serve::Events,
 };
@@ -116,15 +116,21 @@ impl BoardBuilder {
 
     /// Gives the machine a PCI bus, for the devices that are attached from now on. It is a device itself,
     /// named `pci`, with 256 MiB of the device window and ports 0xc000 to 0xffff for its BARs; those of
-    /// 64 bits may be in `mem64` as well, where there must be no RAM.
+    /// 64 bits may be in `mem64` as well, where there must be no RAM. Of the machine's interrupt lines it
+    /// takes four for INTx and one for hot plug.
     ///
     /// # Errors
-    /// There is one already, or the device window has no room for it.
+    /// There is one already, or the device window or the interrupt lines have no room for it.
     pub fn pci(&mut self, mem64: Option<Range<Mmio>>) -> Result<(), BoardError> {
         let failed = |source| BoardError::Attach { name: PCI.to_owned(), source };
+        if self.pci.is_some() {
+            return Err(failed(AttachError::NameTaken(PCI.to_owned())));
+        }
         let (port, len) = PCI_PORTS;
         let ports = Range::new(port, len).map_err(|error| failed(error.into()))?;
-        let host = Messages::new(Arc::clone(&self.vm), &self.registry);
+        let mut line = || self.lines.take(Irq::Any, PCI).map_err(|error| failed(error.into()));
+        let intx = IntxLines([line()?, line()?, line()?, line()?]);
+        let host = Interrupts::new(Arc::clone(&self.vm), intx, &self.registry);
         let mut root = RootComplex::new(Arc::new(host)).io(ports);
         if let Some(window) = mem64 {
             root = root.mem64(window);
@@ -182,7 +188,7 @@ impl Wiring for Slot<'_> {
 
     fn irq(&mut self, want: Irq) -> Result<(u32, IrqLine), WireError> {
         let gsi = self.board.lines.take(want, self.name)?;
-        let event = self.board.vm.irqfd(gsi).map_err(refused)?;
+        let event = self.board.vm.lines().irqfd(gsi).map_err(refused)?;
         let raise = move || {
             let begin = trace::mark();
             let result = event.write(1);

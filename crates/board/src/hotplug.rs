@@ -79,9 +79,11 @@ impl Hotplug {
         Ok(self.root.request_removal(at)?)
     }
 
-    /// Whether a device called `name` is on the PCI bus.
+    /// Whether the machine has a device called `name` on the PCI bus, or still holds something of one
+    /// that was there: it no longer does when every event loop has let go of it too, which those do
+    /// while the board is served. Afterwards the device is dropped, unless its owner's handle keeps it.
     pub fn has(&self, name: &str) -> bool {
-        self.registry.on_bus(name).is_some()
+        self.registry.holds(name)
     }
 }
 

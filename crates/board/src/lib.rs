@@ -5,7 +5,7 @@ mod alloc;
 mod board;
 mod builder;
 mod hotplug;
-mod msi;
+mod interrupts;
 mod registry;
 mod serve;
 

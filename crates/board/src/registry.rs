@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use device::{Bdf, Component, Subscriber};
@@ -21,6 +21,8 @@ struct Entries {
     names: BTreeSet<String>,
     components: Vec<Named>,
     functions: BTreeMap<Bdf, String>,
+    /// How many devices of a name event loops have yet to let go of.
+    leaving: BTreeMap<String, usize>,
     /// One for each event loop.
     inboxes: Vec<Arc<Inbox>>,
     /// Which event loop the next device gets.
@@ -74,20 +76,60 @@ impl Registry {
         self.lock().functions.iter().find(|(_, owner)| *owner == name).map(|(at, _)| *at)
     }
 
-    /// Forgets a device and all its parts; its name is free again.
-    pub(crate) fn forget(&self, name: &str) {
-        let mut entries = self.lock();
-        entries.names.remove(name);
-        entries.functions.retain(|_, owner| owner != name);
-        entries.components.retain(|(owner, _)| owner != name);
-        entries.inboxes.iter().for_each(|inbox| inbox.remove(name));
+    /// Whether the machine has anything of a device called `name` that is, or was, on the PCI bus.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        let entries = self.lock();
+        entries.leaving.contains_key(name) || entries.functions.values().any(|owner| owner == name)
     }
 
-    /// Forgets the device that was at `at`.
-    pub(crate) fn ejected(&self, at: Bdf) {
-        let name = self.lock().functions.get(&at).cloned();
-        if let Some(name) = name {
-            self.forget(&name);
+    /// Forgets a device that was not attached, and all its parts; its name is free again.
+    pub(crate) fn forget(&self, name: &str) {
+        self.lock().forget(name, None);
+    }
+
+    /// Forgets the device that was at `at`, whose name is free again. Event loops let go of it when they
+    /// next look.
+    pub(crate) fn ejected(self: &Arc<Self>, at: Bdf) {
+        // Dropped after the lock, which the last one takes.
+        let leaving;
+        let mut entries = self.lock();
+        let Some(name) = entries.functions.get(&at).cloned() else { return };
+        *entries.leaving.entry(name.clone()).or_default() += 1;
+        leaving = Arc::new(Leaving { registry: Arc::downgrade(self), name });
+        entries.forget(&leaving.name, Some(&leaving));
+    }
+
+    fn has_left(&self, name: &str) {
+        let mut entries = self.lock();
+        if let Some(count) = entries.leaving.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                entries.leaving.remove(name);
+            }
+        }
+    }
+}
+
+impl Entries {
+    fn forget(&mut self, name: &str, leaving: Option<&Arc<Leaving>>) {
+        self.names.remove(name);
+        self.functions.retain(|_, owner| owner != name);
+        self.components.retain(|(owner, _)| owner != name);
+        self.inboxes.iter().for_each(|inbox| inbox.remove(name, leaving.cloned()));
+    }
+}
+
+/// A device that is no longer on the bus: dropped by the last event loop that lets go of it.
+pub(crate) struct Leaving {
+    /// Weak, because the registry holds the inboxes, which hold this.
+    registry: Weak<Registry>,
+    name: String,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.has_left(&self.name);
         }
     }
 }

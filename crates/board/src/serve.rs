@@ -15,7 +15,7 @@ use device::{EventFd, EventOps, EventSet, MutEventSubscriber, Subscriber};
 use event_manager::{EventManager, SubscriberId, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
-use crate::ServeError;
+use crate::{ServeError, registry::Leaving};
 
 /// Serves all loops, the first on this thread, until `until` is signalled. Whichever fails signals it.
 pub(crate) fn all(loops: &mut [Events], until: &EventFd) -> Result<(), ServeError> {
@@ -109,7 +109,8 @@ impl Events {
                     let id = self.manager.add_subscriber(subscriber);
                     self.devices.entry(name).or_default().push(id);
                 }
-                Command::Remove(name) => {
+                // What it carries is dropped when all of them are.
+                Command::Remove(name, _leaving) => {
                     for id in self.devices.remove(&name).unwrap_or_default() {
                         // What is not there need not be removed.
                         drop(self.manager.remove_subscriber(id));
@@ -129,8 +130,8 @@ pub(crate) struct Inbox {
 enum Command {
     /// Serve this as a part of the device of that name.
     Add(String, Subscriber),
-    /// Let go of the device of that name.
-    Remove(String),
+    /// Let go of the device of that name, and then of this.
+    Remove(String, Option<Arc<Leaving>>),
 }
 
 impl Inbox {
@@ -143,8 +144,8 @@ impl Inbox {
         self.put(Command::Add(name.to_owned(), subscriber));
     }
 
-    pub(crate) fn remove(&self, name: &str) {
-        self.put(Command::Remove(name.to_owned()));
+    pub(crate) fn remove(&self, name: &str, leaving: Option<Arc<Leaving>>) {
+        self.put(Command::Remove(name.to_owned(), leaving));
     }
 
     fn put(&self, command: Command) {

@@ -1,7 +1,10 @@
 //! Doorbells of a PCI function move with its BAR, and nothing of them stays behind.
 #![expect(clippy::unwrap_used, reason = "test code")]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
 use arch::{IoAddr, Layout};
 use device::{
@@ -50,7 +53,9 @@ const FIRST: u64 = 0xd000_0000;
 /// One test at a time: one of them counts the open files of this process.
 static FILES: Mutex<()> = Mutex::new(());
 /// How often the BAR moves.
-const MOVES: u64 = 200_000;
+const MOVES: u64 = 1_000_000;
+/// Pages that the allocator may keep; a byte for each move would be as many.
+const SLACK: u64 = 256;
 
 fn board() -> (Board, Arc<Bells>, Arc<mock::Machine>) {
     let layout = Layout::for_ram(1 << 20).unwrap();
@@ -68,6 +73,13 @@ fn board() -> (Board, Arc<Bells>, Arc<mock::Machine>) {
 fn configure(board: &Board, register: u32, value: u32) {
     board.buses.pio.write(0xcf8, &(0x8000_0800 | register).to_le_bytes());
     board.buses.pio.write(0xcfc, &value.to_le_bytes());
+}
+
+/// The pages that this process has in memory, and how many files it has open.
+fn held() -> (u64, usize) {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (pages, fs::read_dir("/proc/self/fd").unwrap().count())
 }
 
 #[test]
@@ -92,6 +104,7 @@ fn a_bar_that_moves_again_and_again_leaves_nothing_behind() {
     let _files = FILES.lock();
     let (board, _, machine) = board();
     configure(&board, 0x04, 2);
+    let (mut pages, mut files) = (0, 0);
     for index in 1..=MOVES {
         // Onto the map and off it.
         let at = if index % 3 == 0 { 0 } else { FIRST + index % 0x1_0000 * SIZE };
@@ -99,5 +112,10 @@ fn a_bar_that_moves_again_and_again_leaves_nothing_behind() {
         let expected = if at == 0 { vec![] } else { vec![at, at + 4] };
         let places: Vec<IoAddr> = expected.into_iter().map(IoAddr::Mmio).collect();
         assert_eq!(machine.listening(), places);
+        if index == 1 {
+            (pages, files) = held();
+        }
     }
+    let now = held();
+    assert!(now.0 <= pages + SLACK && now.1 <= files, "{now:?} after {pages} pages, {files} files");
 }

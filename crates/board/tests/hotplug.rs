@@ -201,6 +201,41 @@ fn a_device_that_goes_leaves_nothing_and_its_name_and_slot_are_free() {
 }
 
 #[test]
+fn a_device_that_goes_is_there_until_its_event_loop_has_let_go_of_it() {
+    let (mut board, hotplug) = board();
+    let reach = hotplug.attach("late", Visitor::default()).unwrap();
+    served(&mut board, || ());
+    hotplug.request_removal("late").unwrap();
+    eject(&board);
+    assert!(reach.guest.upgrade().is_some() && hotplug.has("late"), "nobody has served it since");
+    let refused = hotplug.request_removal("late").unwrap_err();
+    assert!(matches!(refused, RemoveError::Unknown(_)), "it is no longer on the bus");
+    served(&mut board, || {
+        while hotplug.has("late") {
+            thread::yield_now();
+        }
+        assert!(reach.guest.upgrade().is_none(), "somebody still holds it");
+    });
+}
+
+#[test]
+fn devices_come_and_go_while_the_event_loop_runs() {
+    let (mut board, hotplug) = board();
+    let (buses, controller) = (board.buses.clone(), controller(&board));
+    served(&mut board, || {
+        for _ in 0..200 {
+            let reach = hotplug.attach("late", Visitor::default()).unwrap();
+            hotplug.request_removal("late").unwrap();
+            buses.mmio.write(controller + 8, &2_u32.to_le_bytes());
+            while hotplug.has("late") {
+                thread::yield_now();
+            }
+            assert!(reach.guest.upgrade().is_none(), "somebody still holds it");
+        }
+    });
+}
+
+#[test]
 fn a_device_that_was_there_from_the_start_can_go_too() {
     let mut builder = builder();
     builder.pci(None).unwrap();

@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arch::{Layout, Node};
+use arch::{IntxLines, Layout, Node};
 use bus::Range;
 use device::{
-    AccessError, Attach, AttachError, Bar, BarKind, Bdf, Identity, IrqLine, MsixLayout,
+    AccessError, Attach, AttachError, Bar, BarKind, Bdf, Identity, Intx, IrqLine, MsixLayout,
     PciFunction, WireError, Wiring,
 };
 use hypervisor::{MsiMessage, mock};
@@ -14,9 +14,10 @@ use memory::{Backing, Ram};
 use purlin_board::{Board, BoardBuilder, BoardError};
 use snapshot::Snapshot;
 
-/// One BAR that reads as 7, with an MSI-X vector.
+/// One BAR that reads as 7, with an MSI-X vector and a pin.
 #[derive(Default)]
 struct Chime {
+    pin: Intx,
     lines: OnceLock<Vec<IrqLine>>,
 }
 
@@ -31,6 +32,10 @@ impl PciFunction for Chime {
 
     fn msix(&self) -> Option<MsixLayout> {
         Some(MsixLayout { vectors: 1, bar: 0, table: 0x800, pba: 0xc00 })
+    }
+
+    fn intx(&self) -> Option<Intx> {
+        Some(self.pin.clone())
     }
 
     fn connect(&self, lines: Vec<IrqLine>) {
@@ -108,11 +113,46 @@ fn an_interrupt_of_a_pci_device_is_the_message_that_the_guest_wrote() {
 #[test]
 fn the_bus_is_announced_with_windows_that_are_not_each_other_s() {
     let (board, _, _) = board();
-    let [Node::PciRoot { ecam, mem32, mem64: None, io: Some(io) }, ..] = board.nodes[..] else {
+    let [Node::PciRoot { ecam, mem32, mem64: None, io: Some(io), .. }, ..] = board.nodes[..] else {
         panic!("{:?}", board.nodes)
     };
     assert_eq!((ecam, mem32.first, mem32.last), (0xc000_0000, BAR, 0xdfff_ffff));
     assert_eq!((io.first, io.last), (0xc000, 0xffff));
+}
+
+#[test]
+fn a_pin_drives_a_line_of_the_ioapic_that_nobody_else_has() {
+    let (board, chime, machine) = board();
+    let [Node::PciRoot { intx: Some(intx), .. }, Node::PciHotplug { gsi, .. }, ..] =
+        board.nodes[..]
+    else {
+        panic!("{:?}", board.nodes)
+    };
+    assert_eq!((intx, gsi), (IntxLines([16, 17, 18, 19]), 20));
+    chime.pin.raise(1);
+    assert_eq!([16, 17, 18, 19].map(|gsi| machine.rises(gsi)), [0, 1, 0, 0]);
+    assert!(machine.is_asserted(17));
+    enable(&board);
+    assert!(!machine.is_asserted(17), "MSI-X is on");
+    chime.pin.take();
+    assert_eq!((machine.rises(17), machine.edges(17), machine.messages().len()), (1, 0, 0));
+}
+
+#[test]
+fn a_device_that_is_taken_away_lowers_its_line() {
+    let (board, chime, machine) = board();
+    chime.pin.raise(1);
+    board.hotplug().unwrap().request_removal("chime").unwrap();
+    assert!(machine.is_asserted(17), "the guest has not let go of it");
+    let controller = board.nodes.iter().find_map(|node| match node {
+        Node::PciHotplug { base, .. } => Some(*base),
+        _ => None,
+    });
+    board.buses.mmio.write(controller.unwrap() + 8, &2_u32.to_le_bytes());
+    assert!(!machine.is_asserted(17));
+    chime.pin.take();
+    chime.pin.raise(1);
+    assert_eq!(machine.rises(17), 1);
 }
 
 #[test]

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_configuration_space_of_pci_is_reserved() {
         let mem32 = arch::Window { first: 0xd000_0000, last: 0xdfff_ffff };
-        let pci = Node::PciRoot { ecam: 0xc000_0000, mem32, mem64: None, io: None };
+        let pci = Node::PciRoot { ecam: 0xc000_0000, mem32, mem64: None, io: None, intx: None };
         let map = map(&Layout::for_ram(5 << 30).unwrap(), &[pci]);
         let ecam = MapRange { start: 0xc000_0000, len: 1 << 20, kind: RangeKind::Reserved };
         assert!(map.contains(&ecam), "{map:x?}");

@@ -6,6 +6,7 @@ mod attach;
 pub mod conformance;
 #[cfg(feature = "test-utils")]
 mod fake;
+mod intx;
 mod pci;
 
 pub use arch::{IoAddr, Node};
@@ -16,6 +17,7 @@ pub use bus::{
 pub use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 #[cfg(feature = "test-utils")]
 pub use fake::FakeWiring;
+pub use intx::Intx;
 pub use memory::GuestMemory;
 pub use pci::{
     Bar, BarDoorbell, BarKind, Bdf, Capability, CapabilityWindow, Identity, MsixLayout, PciFunction,

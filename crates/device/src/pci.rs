@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 use bus::{AccessError, Action, IrqLine};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::Intx;
+
 /// Where a function is: bus, device and function number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bdf {
@@ -188,6 +190,12 @@ pub trait PciFunction: Send + Sync {
     /// Its doorbells.
     fn doorbells(&self) -> Vec<BarDoorbell> {
         Vec::new()
+    }
+
+    /// Its interrupt pin, INTA, for guests that do not use MSI-X; `None` if it has none. The same each
+    /// time.
+    fn intx(&self) -> Option<Intx> {
+        None
     }
 
     /// Takes the interrupt lines, one for each MSI-X vector. Called once, before any access. A line

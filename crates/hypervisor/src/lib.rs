@@ -19,7 +19,7 @@ pub use fault::{Fault, FaultReason, Registers};
 pub use state::{Blob, VcpuState, VmState};
 pub use vcpu::{Debugger, GuestDebug, Kicker, RunError, StateError, Vcpu};
 pub use vm::{
-    CreateError, DirtyLog, Doorbells, Hypervisor, LogError, MapError, Msi, MsiMessage, SlotId, Vm,
-    VmConfig, WireError,
+    CreateError, DirtyLog, Doorbells, Hypervisor, Lines, LogError, MapError, Msi, MsiMessage,
+    SlotId, Vm, VmConfig, WireError,
 };
 pub use vmm_sys_util::eventfd::EventFd;

@@ -71,11 +71,8 @@ pub trait Vm: Send + Sync {
     /// The index is taken or too high, or the host refuses.
     fn create_vcpu(&self, index: u32) -> Result<Box<dyn Vcpu>, CreateError>;
 
-    /// An event whose every signal is one edge on interrupt line `gsi`.
-    ///
-    /// # Errors
-    /// There is no such line, or the host refuses another event.
-    fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError>;
+    /// Interrupt lines.
+    fn lines(&self) -> &dyn Lines;
 
     /// Events that the guest signals by itself.
     fn doorbells(&self) -> &dyn Doorbells;
@@ -101,6 +98,28 @@ pub trait Vm: Send + Sync {
     fn msi(&self) -> Option<&dyn Msi> {
         None
     }
+}
+
+/// Interrupt lines: 0 to 23 are the IOAPIC's, those beyond carry [messages](Msi).
+///
+/// A line is driven by events or by levels, not by both.
+pub trait Lines {
+    /// An event whose every signal is one edge on interrupt line `gsi`.
+    ///
+    /// # Errors
+    /// There is no such line, or the host refuses another event.
+    fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError>;
+
+    /// Asserts line `gsi`, one of the IOAPIC's, until it is taken back by `false`. Lines are low at
+    /// first. While a level-triggered input is asserted, its interrupt comes again after each end of
+    /// interrupt. Polarity is nobody's concern: an asserted line is what the guest calls active.
+    ///
+    /// What is asserted is not part of [`Vm::save`]: whoever holds a line asserts it again after
+    /// machine and vCPUs are restored.
+    ///
+    /// # Errors
+    /// The line is not the IOAPIC's, or the host refuses.
+    fn level(&self, gsi: u32, asserted: bool) -> Result<(), WireError>;
 }
 
 /// Events that the guest signals by writing to a place, without an exit to user space.
@@ -153,7 +172,7 @@ pub struct MsiMessage {
 
 /// Message-signalled interrupts.
 pub trait Msi {
-    /// Makes `gsi` (beyond the IOAPIC's lines) deliver `message`; [`Vm::irqfd`] then gives its
+    /// Makes `gsi` (beyond the IOAPIC's lines) deliver `message`; [`Lines::irqfd`] then gives its
     /// event. A later call replaces the message, `None` removes it.
     ///
     /// # Errors

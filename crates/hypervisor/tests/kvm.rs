@@ -144,6 +144,7 @@ bodies! {
     conformance => a_second_thread_may_not_run_a_vcpu;
     conformance => a_kick_of_a_vcpu_that_is_gone_does_nothing;
     conformance => interrupt_lines_have_events;
+    conformance => interrupt_lines_have_levels;
     conformance => messages_have_lines_of_their_own;
     conformance => a_doorbell_has_one_event;
     conformance => a_doorbell_can_be_given_up;
@@ -157,6 +158,7 @@ bodies! {
     conformance::guest => a_guest_that_spins_is_interrupted;
     conformance::guest => a_single_step_stops_after_each_instruction;
     conformance::guest => a_halted_vcpu_wakes_by_its_interrupt;
+    conformance::guest => an_asserted_line_interrupts_until_it_is_low;
     conformance::guest => a_message_interrupts;
     conformance::guest => doorbells_ring_without_an_exit;
     conformance::guest => doorbells_that_were_given_up_are_exits;

@@ -112,12 +112,23 @@ fn vcpus_play_the_scripts_of_their_index() {
 fn raised_lines_are_counted_and_routed_ones_become_messages() {
     let machine = Host::default().machine();
     let message = MsiMessage { address: 0xfee0_0000, data: 0x31 };
-    let (plain, routed) = (machine.irqfd(5).unwrap(), machine.irqfd(30).unwrap());
+    let (plain, routed) = (machine.lines().irqfd(5).unwrap(), machine.lines().irqfd(30).unwrap());
     machine.msi().unwrap().route(30, Some(message)).unwrap();
     plain.write(2).unwrap();
     routed.write(1).unwrap();
     assert_eq!((machine.edges(5), machine.edges(6)), (2, 0));
     assert_eq!(machine.messages(), [message]);
+}
+
+#[test]
+fn a_line_rises_when_it_was_low() {
+    let machine = Host::default().machine();
+    let set = |asserted| machine.lines().level(5, asserted).unwrap();
+    [true, true, false, true].into_iter().for_each(set);
+    assert_eq!((machine.rises(5), machine.rises(6)), (2, 0));
+    assert!(machine.is_asserted(5) && !machine.is_asserted(6));
+    set(false);
+    assert!(!machine.is_asserted(5));
 }
 
 #[test]

@@ -12,13 +12,19 @@ const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
 const FIRST_CAPABILITY: usize = 0x40;
 const INTERRUPT_LINE: usize = 0x3c;
+const INTERRUPT_PIN: usize = 0x3d;
+const INTA: u8 = 1;
 const CACHE_LINE: usize = 0x0c;
 
 const IO_SPACE: u32 = 1 << 0;
 const MEMORY_SPACE: u32 = 1 << 1;
 const BUS_MASTER: u32 = 1 << 2;
-/// I/O space, memory space, bus master, parity, SERR, no INTx.
+/// INTx is not to be asserted.
+const INTX_DISABLE: u32 = 1 << 10;
+/// I/O space, memory space, bus master, parity, SERR, INTx disable.
 const COMMAND_WRITABLE: u16 = 0x0547;
+/// Status: the function interrupts, by its pin.
+const INTERRUPT_STATUS: u8 = 1 << 3;
 /// Status: there are capabilities.
 const HAS_CAPABILITIES: u16 = 1 << 4;
 
@@ -176,6 +182,25 @@ impl ConfigSpace {
     /// Whether the function may reach memory and send messages by itself.
     pub fn bus_master(&self) -> bool {
         self.dword(COMMAND) & BUS_MASTER != 0
+    }
+
+    /// Gives it an interrupt pin, with `line` in the register that firmware fills.
+    pub(crate) fn interrupt_pin(&mut self, line: u8) {
+        self.fill(INTERRUPT_LINE, &[line]);
+        self.fill(INTERRUPT_PIN, &[INTA]);
+    }
+
+    /// Whether the function may assert its interrupt pin.
+    pub(crate) fn intx(&self) -> bool {
+        self.dword(COMMAND) & INTX_DISABLE == 0
+    }
+
+    /// Sets the interrupt status in `data`, which was read from `offset` on.
+    pub(crate) fn show_interrupt(offset: u16, data: &mut [u8]) {
+        let at = STATUS.checked_sub(offset.into());
+        if let Some(status) = at.and_then(|at| data.get_mut(at)) {
+            *status |= INTERRUPT_STATUS;
+        }
     }
 
     /// Puts `bar` at `address`, as the guest would.

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use arch::IntxLines;
 use device::{Bdf, EventFd};
 
 /// What a device writes, and where, to raise a message-signalled interrupt.
@@ -23,6 +24,21 @@ pub trait Host: Send + Sync {
     /// None is left.
     fn msi(&self) -> io::Result<Arc<dyn MsiVector>>;
 
+    /// The lines that the INTx pins share; `None`, and functions have no pin. Called once, before the
+    /// guest runs.
+    fn intx(&self) -> Option<IntxLines> {
+        None
+    }
+
+    /// Asserts line `gsi`, one of those, until it is taken back by `false`. Called when that changes,
+    /// from any thread, for one line by one thread at a time.
+    ///
+    /// # Errors
+    /// The host does not do it.
+    fn level(&self, _gsi: u32, _asserted: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Has every write to guest physical `address`, of any width, signal `event` without an exit. A
     /// host that cannot need not: the write then comes as an exit.
     ///
@@ -32,7 +48,7 @@ pub trait Host: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The guest has let go of the function at `at`, which is no longer on the bus. Called from a vCPU
+    /// The guest has let go of the function at `at`, which the bus has dropped. Called from a vCPU
     /// thread, and may take the bus's lock.
     fn ejected(&self, _at: Bdf) {}
 

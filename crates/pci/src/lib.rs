@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod host;
 mod hotplug;
+mod intx;
 mod msix;
 mod place;
 mod root;
@@ -18,10 +19,12 @@ mod tally;
 #[cfg(test)]
 mod testing;
 
+pub use arch::IntxLines;
 pub use capability::{express_endpoint, vendor_specific};
 pub use config::ConfigSpace;
 pub use device::{
-    Bar, BarDoorbell, BarKind, Bdf, Capability, CapabilityWindow, Identity, MsixLayout, PciFunction,
+    Bar, BarDoorbell, BarKind, Bdf, Capability, CapabilityWindow, Identity, Intx, MsixLayout,
+    PciFunction,
 };
 pub use error::{FunctionError, InsertError, RemoveError};
 pub use host::{Host, Message, MsiVector};

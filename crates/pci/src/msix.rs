@@ -36,6 +36,8 @@ struct Vector {
     pending: bool,
     /// What the source delivers, as far as we know.
     programmed: Option<Message>,
+    /// How often it was raised since the source refused its message.
+    missed: u64,
     source: Arc<dyn MsiVector>,
 }
 
@@ -56,6 +58,7 @@ impl Msix {
             entry: [0, 0, 0, VECTOR_MASK],
             pending: false,
             programmed: None,
+            missed: 0,
             source,
         };
         let vectors = sources.into_iter().map(vector).collect();
@@ -78,7 +81,9 @@ impl Msix {
     /// Raises `vector`, as its function does.
     ///
     /// # Errors
-    /// The host does not deliver it, or there is no such vector.
+    /// The host does not deliver it, or there is no such vector. If the host has refused the message, the
+    /// vector is pending: it is delivered when the guest next writes or unmasks it and the host takes the
+    /// message then. The host is also asked again, ever more rarely, while the vector is raised.
     pub fn raise(&self, vector: u16) -> io::Result<()> {
         let mut state = lock(&self.state);
         let (enabled, masked) = (state.enabled, state.masked);
@@ -90,9 +95,16 @@ impl Msix {
             vector.pending = true;
             return Ok(());
         }
-        // The source refused this message before, and logged why.
-        vector.programmed.ok_or(io::ErrorKind::InvalidData)?;
-        vector.source.raise()
+        if vector.programmed.is_some() {
+            return vector.source.raise();
+        }
+        // The source refused this message before, and the log says why.
+        vector.pending = true;
+        vector.missed = vector.missed.saturating_add(1);
+        if vector.missed.is_power_of_two() {
+            return vector.deliver();
+        }
+        Err(io::ErrorKind::InvalidData.into())
     }
 
     /// [`raise`](Self::raise) of one vector as a line for its function to hold.
@@ -238,6 +250,7 @@ impl Vector {
             self.programmed = None;
             self.source.program(message)?;
             self.programmed = Some(message);
+            self.missed = 0;
         }
         if std::mem::take(&mut self.pending) {
             self.source.raise()?;

@@ -20,6 +20,7 @@ use crate::{
     access::{ADDRESS_BITS, Aperture, Ecam, Ports},
     bridge::HostBridge,
     hotplug::{self, Changes, Controller},
+    intx::Lines,
     lock,
     place::{Windows, widen},
     routes::{Route, Routes, Space},
@@ -99,6 +100,7 @@ impl Attach for RootComplex {
             mem32: window(mem32),
             mem64: self.mem64.map(window),
             io: self.io.and_then(widen).map(window),
+            intx: shared.intx.wiring,
         });
         wiring.announce(Node::PciHotplug { base: registers.first(), gsi });
         Ok(root)
@@ -201,6 +203,7 @@ pub(crate) struct Shared {
     /// Changed only by whoever holds `state`; read without a lock.
     pub(crate) routes: ArcSwap<Routes>,
     refused: Tally,
+    intx: Lines,
     /// Raised when devices have come or are to go.
     line: IrqLine,
 }
@@ -231,7 +234,8 @@ impl Shared {
             listening: Doorbells::new(),
         };
         let routes = ArcSwap::from_pointee(Routes::default());
-        Self { host, windows, state: Mutex::new(state), routes, refused: Tally::default(), line }
+        let (intx, refused) = (Lines::new(&host), Tally::default());
+        Self { host, windows, state: Mutex::new(state), routes, refused, intx, line }
     }
 
     /// Notes a change of the device at `at` in one of the two sets, and has the guest look. False if
@@ -276,8 +280,8 @@ impl Shared {
             // else gets the slot.
             if let (Some(slot), Some(at)) = (slot, Bdf::new(0, device, 0)) {
                 slot.leave();
-                self.host.ejected(at);
                 drop(slot);
+                self.host.ejected(at);
                 lock(&self.state).ejecting &= !bit;
             }
         }
@@ -313,7 +317,7 @@ impl Shared {
             None => (0..=LAST_DEVICE).find(free).ok_or(InsertError::NoSlot)?,
         };
         let at = Bdf::new(0, device, 0).ok_or(InsertError::Taken { device })?;
-        let mut slot = Slot::new(function, self.host.as_ref())?;
+        let mut slot = Slot::new(function, self.host.as_ref(), self.intx.of(device))?;
         self.place(&state, &mut slot.config)?;
         state.slots.insert(device, slot);
         if hot {
@@ -353,7 +357,7 @@ impl Shared {
         let indirect = {
             let state = lock(&self.state);
             let Some(slot) = state.slots.get(&device) else { return Ok(()) };
-            slot.config.read(offset, data);
+            slot.read(offset, data);
             slot.indirect(offset, data.len())
         };
         let Some(to) = indirect else { return Ok(()) };

@@ -9,7 +9,9 @@ use device::{
 };
 
 use crate::{
-    ConfigSpace, FunctionError, Host, InsertError, Msix, SavedFunction, capability, msix::ENTRY,
+    ConfigSpace, FunctionError, Host, InsertError, Msix, SavedFunction, capability,
+    intx::{Line, Pin},
+    msix::ENTRY,
 };
 
 /// Message control: MSI-X enable, function mask.
@@ -25,6 +27,7 @@ pub(crate) struct Slot {
     windows: Vec<(u8, CapabilityWindow)>,
     /// What the function was last told.
     bus_master: bool,
+    pin: Option<Arc<Pin>>,
     pub(crate) registers: Arc<Registers>,
 }
 
@@ -51,10 +54,12 @@ pub(crate) struct Indirect {
 }
 
 impl Slot {
-    /// Checks what `function` declares and makes its registers, with interrupts from `host`.
+    /// Checks what `function` declares and makes its registers, with interrupts from `host`, and `line`
+    /// for its pin.
     pub(crate) fn new(
         function: Arc<dyn PciFunction>,
         host: &dyn Host,
+        line: Option<&Arc<Line>>,
     ) -> Result<Self, InsertError> {
         let bars = function.bars();
         let mut config = ConfigSpace::new(&function.identity(), &bars)?;
@@ -79,13 +84,26 @@ impl Slot {
             msix = Some((place, vectors));
         }
         function.connect(lines);
+        let pin = function.intx().zip(line).map(|(intx, line)| {
+            config.interrupt_pin(line.register());
+            Pin::new(intx, line)
+        });
         let registers = Arc::new(Registers { function, bars, doorbells, msix });
-        Ok(Self { config, msix_at, windows, bus_master: false, registers })
+        Ok(Self { config, msix_at, windows, bus_master: false, pin, registers })
+    }
+
+    /// Reads configuration space, as far as it is not a window's data.
+    pub(crate) fn read(&self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+        if self.pin.as_ref().is_some_and(|pin| pin.status()) {
+            ConfigSpace::show_interrupt(offset, data);
+        }
     }
 
     /// Writes configuration space, as far as it is not a window's data.
     pub(crate) fn write(&mut self, offset: u16, data: &[u8]) {
         self.config.write(offset, data);
+        self.tell_pin();
         if let Some((_, msix)) = &self.registers.msix {
             let (enabled, masked) = self.msix_control();
             msix.control(enabled, masked);
@@ -136,16 +154,28 @@ impl Slot {
             let (enabled, masked) = self.msix_control();
             msix.restore(saved, enabled, masked);
         }
+        self.tell_pin();
         self.tell_bus_master();
     }
 
-    /// The function is no longer on the bus: it has no more business with guest RAM.
+    /// The function is no longer on the bus: it has no more business with guest RAM, and interrupts
+    /// nobody.
     pub(crate) fn leave(&self) {
+        if let Some(pin) = &self.pin {
+            pin.control(false, false);
+        }
         if let Some((_, msix)) = &self.registers.msix {
             // The guest may have given its vectors to another function.
             msix.control(false, true);
         }
         self.registers.function.bus_master(false);
+    }
+
+    fn tell_pin(&self) {
+        if let Some(pin) = &self.pin {
+            let (msix, _) = self.msix_control();
+            pin.control(!msix, self.config.intx());
+        }
     }
 
     fn tell_bus_master(&mut self) {

@@ -11,10 +11,13 @@ use std::{
 use bus::{Buses, Range};
 use device::{
     AccessError, Action, Bar, BarDoorbell, BarKind, Bdf, Capability, EventFd, FakeWiring, Identity,
-    IrqLine, MsixLayout, PciFunction,
+    Intx, IrqLine, MsixLayout, PciFunction,
 };
 
-use crate::{Host, Message, MsiVector, Root, RootComplex, lock};
+use crate::{Host, IntxLines, Message, MsiVector, Root, RootComplex, lock};
+
+/// The lines that interrupt pins share.
+pub(crate) const INTX: IntxLines = IntxLines([20, 21, 22, 23]);
 
 /// Keeps what the bus asks for.
 #[derive(Default)]
@@ -22,8 +25,10 @@ pub(crate) struct TestHost {
     pub(crate) vectors: Mutex<Vec<Arc<TestVector>>>,
     /// Where events are listened for.
     pub(crate) listening: Mutex<Vec<u64>>,
-    /// Whether it refuses to listen.
+    /// Whether it refuses to listen, and to drive lines.
     pub(crate) deaf: AtomicBool,
+    /// What lines it was told to drive, and how.
+    pub(crate) levels: Mutex<Vec<(u32, bool)>>,
     /// What the guest has let go of.
     pub(crate) ejected: Mutex<Vec<Bdf>>,
     /// What the machine does meanwhile.
@@ -35,6 +40,18 @@ impl Host for TestHost {
         let vector = Arc::new(TestVector::default());
         lock(&self.vectors).push(Arc::clone(&vector));
         Ok(vector)
+    }
+
+    fn intx(&self) -> Option<IntxLines> {
+        Some(INTX)
+    }
+
+    fn level(&self, gsi: u32, asserted: bool) -> io::Result<()> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        lock(&self.levels).push((gsi, asserted));
+        Ok(())
     }
 
     fn ejected(&self, at: Bdf) {
@@ -58,9 +75,10 @@ impl Host for TestHost {
     }
 }
 
-/// Notes what it delivers; refuses messages to address 0xbad0_0000.
+/// Notes what it delivers; refuses messages to address 0xbad0_0000, and as many more as it is told to.
 #[derive(Default)]
 pub(crate) struct TestVector {
+    pub(crate) refuse: Mutex<u32>,
     now: Mutex<Message>,
     pub(crate) programs: Mutex<u32>,
     pub(crate) delivered: Mutex<Vec<Message>>,
@@ -70,6 +88,11 @@ impl MsiVector for TestVector {
     fn program(&self, message: Message) -> io::Result<()> {
         if message.address == 0xbad0_0000 {
             return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut refuse = lock(&self.refuse);
+        if let Some(left) = refuse.checked_sub(1) {
+            *refuse = left;
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         *lock(&self.programs) += 1;
         *lock(&self.now) = message;
@@ -92,6 +115,7 @@ pub(crate) struct TestFunction {
     pub(crate) msix: Option<MsixLayout>,
     pub(crate) doorbells: Vec<BarDoorbell>,
     pub(crate) lines: OnceLock<Vec<IrqLine>>,
+    pub(crate) intx: Option<Intx>,
     /// BAR, offset, data.
     pub(crate) written: Mutex<Vec<(u8, u64, Vec<u8>)>>,
     /// What it was told of bus mastering.
@@ -129,6 +153,10 @@ impl PciFunction for TestFunction {
 
     fn doorbells(&self) -> Vec<BarDoorbell> {
         self.doorbells.clone()
+    }
+
+    fn intx(&self) -> Option<Intx> {
+        self.intx.clone()
     }
 
     fn connect(&self, lines: Vec<IrqLine>) {

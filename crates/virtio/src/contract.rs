@@ -17,6 +17,10 @@ pub trait Device: Persist + Send + 'static {
     /// The device type (virtio 1.3 §5): 1 is a network card, 2 a block device.
     const ID: u32;
 
+    /// Whether [`complete`](Self::complete) is called whenever a [source](Self::sources) becomes ready,
+    /// even if nothing is pending: for a device with work that no request asks for.
+    const ATTENTIVE: bool = false;
+
     /// The features that the device offers, of the bits that a device type may define (0 to 23 and
     /// 50 up). Read once, when the device is attached.
     fn features(&self) -> u64 {
@@ -52,7 +56,7 @@ pub trait Device: Persist + Send + 'static {
 
     /// Ends chains that were left [pending](Served::Pending) and are done. Called after every turn of
     /// a queue that left some, which makes it the place to start what was taken, and when a
-    /// [source](Self::sources) becomes ready.
+    /// [source](Self::sources) becomes ready while some are pending (or [any time](Self::ATTENTIVE)).
     ///
     /// Before the device is reset, a queue taken away or the state saved, the worker waits until
     /// none is pending, on the sources, however long the host takes.

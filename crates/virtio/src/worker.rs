@@ -452,7 +452,7 @@ impl<D: Device> MutEventSubscriber for Worker<D> {
 
     fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
         if events.data() == SOURCE {
-            if self.pending() > 0 {
+            if D::ATTENTIVE || self.pending() > 0 {
                 self.complete();
             }
             self.heed_server();

@@ -30,6 +30,10 @@ if [ -d /sys/bus/pci ]; then
         echo "PURLIN-OK pci"
     fi
 fi
+# Level-triggered lines that several devices share, and messages.
+shared=$(grep -cE 'IO-APIC +[0-9]+-fasteoi +virtio[0-9]+, ' /proc/interrupts)
+echo "PURLIN-INTERRUPTS shared=$shared messages=$(grep -c 'MSI.* virtio' /proc/interrupts)"
+grep virtio /proc/interrupts
 dmesg -r >/tmp/log 2>/dev/null || dmesg >/tmp/log
 complaints=$(grep -iE 'pci|virtio|acpi|bar [0-9]' /tmp/log |
     grep -v 'report a bug' | grep -iE 'error|fail|cannot|can.t|invalid|conflict|no space|bug|warn')

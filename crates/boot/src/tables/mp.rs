@@ -1,6 +1,6 @@
 //! The MP table, for kernels without ACPI (Intel MultiProcessor Specification 1.4, chapter 4).
 
-use arch::{IOAPIC_BASE, LAPIC_BASE};
+use arch::{IOAPIC_BASE, IntxLines, LAPIC_BASE, Node};
 
 use super::{
     Block, TablesError,
@@ -14,7 +14,9 @@ const VERSION_1_4: u8 = 4;
 const APIC_VERSION: u8 = 0x14;
 const ENABLED: u8 = 1;
 const BOOT_PROCESSOR: u8 = 2;
-const BUS_ISA: u8 = 0;
+/// Bus 0 is that of PCI, whose number is also the bus's own there; without PCI, it is ISA.
+const BUS_PCI: u8 = 0;
+const PCI_SLOTS: std::ops::RangeInclusive<u8> = 1..=31;
 const EVERY_APIC: u8 = 0xff;
 /// Pins of the IOAPIC.
 const PINS: u8 = 24;
@@ -78,21 +80,40 @@ fn entries(platform: &Platform<'_>) -> Result<Vec<Vec<u8>>, TablesError> {
         let id = narrow(TABLE, "APIC id", id, u8::MAX)?;
         entries.push(processor(id, index == 0));
     }
-    let mut bus = vec![BUS, BUS_ISA];
-    bus.extend(b"ISA   ");
-    entries.push(bus);
+    let intx = intx(platform);
+    let isa = if intx.is_some() { BUS_PCI + 1 } else { BUS_PCI };
+    entries.extend(intx.map(|_| bus(BUS_PCI, b"PCI   ")));
+    entries.push(bus(isa, b"ISA   "));
     let ioapic = ioapic_id(platform);
     let mut io = vec![IOAPIC, ioapic, APIC_VERSION, ENABLED];
     io.extend(address(IOAPIC_BASE).to_le_bytes());
     entries.push(io);
     // KVM wires every line to the pin of its number, the timer's too, which a PC has at pin 2. Pins
-    // from 16 on are no ISA interrupts, but they are edge triggered and active high like them.
-    for pin in 0..PINS {
-        entries.push(interrupt(IO_INTERRUPT, TYPE_INT, pin, [ioapic, pin]));
+    // from 16 on are no ISA interrupts, but they are edge triggered and active high like them, as far
+    // as they are not those of PCI.
+    let shared = |pin: &u8| intx.is_some_and(|IntxLines(gsis)| gsis.contains(&(*pin).into()));
+    for pin in (0..PINS).filter(|pin| !shared(pin)) {
+        entries.push(interrupt(IO_INTERRUPT, TYPE_INT, [isa, pin], [ioapic, pin]));
     }
-    entries.push(interrupt(LOCAL_INTERRUPT, TYPE_EXTINT, 0, [0, 0]));
-    entries.push(interrupt(LOCAL_INTERRUPT, TYPE_NMI, 0, [EVERY_APIC, 1]));
+    for (slot, lines) in PCI_SLOTS.flat_map(|slot| intx.map(|lines| (slot, lines))) {
+        // Pin INTA of the slot, which is 0 in the lowest two bits.
+        let pin = narrow(TABLE, "interrupt line", lines.line(slot), u8::MAX)?;
+        entries.push(interrupt(IO_INTERRUPT, TYPE_INT, [BUS_PCI, slot << 2], [ioapic, pin]));
+    }
+    entries.push(interrupt(LOCAL_INTERRUPT, TYPE_EXTINT, [isa, 0], [0, 0]));
+    entries.push(interrupt(LOCAL_INTERRUPT, TYPE_NMI, [isa, 0], [EVERY_APIC, 1]));
     Ok(entries)
+}
+
+fn intx(platform: &Platform<'_>) -> Option<IntxLines> {
+    platform.nodes.iter().find_map(|node| match node {
+        Node::PciRoot { intx, .. } => *intx,
+        _ => None,
+    })
+}
+
+fn bus(number: u8, name: &[u8; 6]) -> Vec<u8> {
+    [&[BUS, number], &name[..]].concat()
 }
 
 /// The id after the last processor's; ids below 255 are the topology's promise.
@@ -113,10 +134,10 @@ fn processor(id: u8, first: bool) -> Vec<u8> {
     bytes
 }
 
-/// Polarity and trigger are those of the bus: active high, edge.
-fn interrupt(entry: u8, kind: u8, source: u8, to: [u8; 2]) -> Vec<u8> {
-    let [apic, pin] = to;
-    vec![entry, kind, 0, 0, BUS_ISA, source, apic, pin]
+/// Polarity and trigger are those of the bus: active high and edge on ISA, active low and level on PCI.
+fn interrupt(entry: u8, kind: u8, from: [u8; 2], to: [u8; 2]) -> Vec<u8> {
+    let ([bus, source], [apic, pin]) = (from, to);
+    vec![entry, kind, 0, 0, bus, source, apic, pin]
 }
 
 fn address(address: u64) -> u32 {
@@ -131,11 +152,15 @@ fn to_u64(len: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::tables::bytes::checksum;
-    use arch::{Layout, Topology};
+    use arch::{Layout, Topology, Window};
 
     fn blocks(topology: Topology) -> [Block; 2] {
+        blocks_with(topology, &[])
+    }
+
+    fn blocks_with(topology: Topology, nodes: &[Node]) -> [Block; 2] {
         let layout = Layout::for_ram(64 << 20).unwrap();
-        build(&Platform { layout: &layout, topology: &topology, nodes: &[] }).unwrap()
+        build(&Platform { layout: &layout, topology: &topology, nodes }).unwrap()
     }
 
     #[test]
@@ -165,5 +190,21 @@ mod tests {
         let interrupts: Vec<&[u8]> = entries.filter(|entry| entry[0] == 3).collect();
         let expected: Vec<[u8; 8]> = (0..24).map(|pin| [3, 0, 0, 0, 0, pin, 1, pin]).collect();
         assert_eq!(interrupts, expected);
+    }
+
+    #[test]
+    fn slots_of_pci_have_the_shared_lines_and_nobody_else_does() {
+        let window = Window { first: 0xd000_0000, last: 0xdfff_ffff };
+        let intx = Some(IntxLines([16, 17, 18, 19]));
+        let root = Node::PciRoot { ecam: 0xc000_0000, mem32: window, mem64: None, io: None, intx };
+        let [_, table] = blocks_with(Topology::flat(1).unwrap(), &[root]);
+        let entries: Vec<&[u8]> = table.bytes[44 + 20..].chunks(8).collect();
+        assert_eq!(entries[..2], [b"\x01\x00PCI   ", b"\x01\x01ISA   "]);
+        let interrupts = |bus| entries.iter().filter(move |entry| entry[0] == 3 && entry[4] == bus);
+        let isa: Vec<u8> = interrupts(1).map(|entry| entry[7]).collect();
+        assert_eq!(isa, (0..16).chain(20..24).collect::<Vec<u8>>());
+        let pci: Vec<(u8, u8)> = interrupts(0).map(|entry| (entry[5], entry[7])).collect();
+        let expected = (1..32).map(|slot| (slot << 2, 16 + slot % 4));
+        assert!(pci.iter().copied().eq(expected), "{pci:?}");
     }
 }

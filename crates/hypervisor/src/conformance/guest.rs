@@ -21,7 +21,8 @@ pub use exits::{
     strings_of_port_accesses_keep_their_width,
 };
 pub use interrupts::{
-    a_halted_vcpu_wakes_by_its_interrupt, a_message_interrupts, doorbells_ring_without_an_exit,
+    a_halted_vcpu_wakes_by_its_interrupt, a_message_interrupts,
+    an_asserted_line_interrupts_until_it_is_low, doorbells_ring_without_an_exit,
     doorbells_that_were_given_up_are_exits,
 };
 pub use pages::{the_dirty_log_names_written_pages, writes_to_read_only_memory_are_exits};
@@ -39,6 +40,7 @@ pub fn all(hypervisor: &dyn Hypervisor) {
     a_single_step_stops_after_each_instruction(hypervisor);
     breakpoints_stop_before_their_instruction(hypervisor);
     a_halted_vcpu_wakes_by_its_interrupt(hypervisor);
+    an_asserted_line_interrupts_until_it_is_low(hypervisor);
     a_message_interrupts(hypervisor);
     doorbells_ring_without_an_exit(hypervisor);
     doorbells_that_were_given_up_are_exits(hypervisor);

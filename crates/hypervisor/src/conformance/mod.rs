@@ -41,7 +41,7 @@ pub use vcpus::{
 };
 pub use wires::{
     a_doorbell_can_be_given_up, a_doorbell_has_one_event, interrupt_lines_have_events,
-    messages_have_lines_of_their_own,
+    interrupt_lines_have_levels, messages_have_lines_of_their_own,
 };
 
 /// Everything that needs no guest code.
@@ -56,6 +56,7 @@ pub fn all(hypervisor: &dyn Hypervisor) {
     a_second_thread_may_not_run_a_vcpu(hypervisor);
     a_kick_of_a_vcpu_that_is_gone_does_nothing(hypervisor);
     interrupt_lines_have_events(hypervisor);
+    interrupt_lines_have_levels(hypervisor);
     messages_have_lines_of_their_own(hypervisor);
     a_doorbell_has_one_event(hypervisor);
     a_doorbell_can_be_given_up(hypervisor);

@@ -9,12 +9,28 @@ use crate::{EventFd, Hypervisor, MsiMessage, WireError};
 pub fn interrupt_lines_have_events(hypervisor: &dyn Hypervisor) {
     let vm = machine(hypervisor);
     for gsi in (0..24).chain([4, 4]) {
-        let event = vm.irqfd(gsi).expect("a line has an event");
+        let event = vm.lines().irqfd(gsi).expect("a line has an event");
         event.write(1).expect("a line is raised");
     }
-    match vm.irqfd(u32::MAX) {
+    match vm.lines().irqfd(u32::MAX) {
         Err(WireError::Gsi { gsi: u32::MAX, .. }) => {}
         other => panic!("there is no line {:#x}, but got {other:?}", u32::MAX),
+    }
+}
+
+/// Every IOAPIC line has a level, which can be said again; a line beyond is an error.
+pub fn interrupt_lines_have_levels(hypervisor: &dyn Hypervisor) {
+    let vm = machine(hypervisor);
+    for gsi in 0..24 {
+        for asserted in [false, true, true, false, false] {
+            vm.lines().level(gsi, asserted).expect("a line has a level");
+        }
+    }
+    for gsi in [24, u32::MAX] {
+        match vm.lines().level(gsi, true) {
+            Err(WireError::Gsi { gsi: found, .. }) if found == gsi => {}
+            other => panic!("line {gsi:#x} is not the IOAPIC's, but got {other:?}"),
+        }
     }
 }
 
@@ -27,16 +43,16 @@ pub fn messages_have_lines_of_their_own(hypervisor: &dyn Hypervisor) {
         Err(WireError::Gsi { gsi: 23, .. }) => {}
         other => panic!("line 23 is the IOAPIC's, but got {other:?}"),
     }
-    let early = vm.irqfd(25).expect("a line has an event before its message");
+    let early = vm.lines().irqfd(25).expect("a line has an event before its message");
     msi.route(24, message(0x40)).expect("a message is routed");
     msi.route(25, message(0x41)).expect("a second message is routed");
     msi.route(24, message(0x42)).expect("a message is changed");
-    let late = vm.irqfd(24).expect("a line has an event after its message");
+    let late = vm.lines().irqfd(24).expect("a line has an event after its message");
     for event in [&early, &late] {
         event.write(1).expect("a message is raised");
     }
     msi.route(24, None).expect("a message is removed");
-    vm.irqfd(4).expect("the other lines still have events");
+    vm.lines().irqfd(4).expect("the other lines still have events");
 }
 
 /// A place, or a place and a value, has one event.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use arch::{IDENTITY_MAP, TSS_BASE};
 use kvm_ioctls::{Cap, VmFd};
 use memory::Region;
-use vmm_sys_util::eventfd::EventFd;
 
-use super::{Host, chips::Chips, failed, os, routing::Routing, slots::Slots, vcpu::KvmVcpu};
+use super::{Host, chips::Chips, failed, routing::Routing, slots::Slots, vcpu::KvmVcpu};
 use crate::{
-    CreateError, DirtyLog, Doorbells, LogError, MapError, Msi, SlotId, StateError, Vcpu, Vm,
-    VmConfig, VmState, WireError,
+    CreateError, DirtyLog, Doorbells, Lines, LogError, MapError, Msi, SlotId, StateError, Vcpu, Vm,
+    VmConfig, VmState,
 };
 
 /// Interrupt lines of the IOAPIC.
@@ -89,15 +88,8 @@ impl Vm for Machine {
         Ok(Box::new(KvmVcpu::new(this, index)?))
     }
 
-    fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError> {
-        self.routing.check(gsi)?;
-        self.chips.ensure(&self.fd)?;
-        let what = || format!("an event for interrupt line {gsi}");
-        let event = event(what)?;
-        self.fd
-            .register_irqfd(&event, gsi)
-            .map_err(|error| WireError::Host { what: what(), source: os(error) })?;
-        Ok(event)
+    fn lines(&self) -> &dyn Lines {
+        self
     }
 
     fn doorbells(&self) -> &dyn Doorbells {
@@ -119,11 +111,6 @@ impl Vm for Machine {
     fn msi(&self) -> Option<&dyn Msi> {
         self.fd.check_extension(Cap::SignalMsi).then_some(self)
     }
-}
-
-fn event(what: impl Fn() -> String) -> Result<EventFd, WireError> {
-    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-        .map_err(|source| WireError::Host { what: what(), source })
 }
 
 impl DirtyLog for Machine {

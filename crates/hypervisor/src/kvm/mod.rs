@@ -12,6 +12,7 @@ mod exit;
 mod fault;
 mod host;
 mod kick;
+mod lines;
 mod machine;
 mod msrs;
 mod page;

@@ -1,7 +1,7 @@
 //! A machine that counts what it is asked for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsRawFd, RawFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,8 +13,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{Played, Script};
 use crate::{
-    Blob, CreateError, Doorbells, MapError, Msi, MsiMessage, SlotId, StateError, Vcpu, Vm, VmState,
-    WireError,
+    Blob, CreateError, Doorbells, Lines, MapError, Msi, MsiMessage, SlotId, StateError, Vcpu, Vm,
+    VmState, WireError,
 };
 
 /// Interrupt lines that are not messages, as on a PC.
@@ -39,6 +39,9 @@ struct State {
     vcpus: Vec<u32>,
     lines: Vec<(u32, EventFd)>,
     edges: BTreeMap<u32, u64>,
+    /// The lines that are asserted, and how often each was.
+    asserted: BTreeSet<u32>,
+    rises: BTreeMap<u32, u64>,
     doorbells: Vec<Doorbell>,
     routes: BTreeMap<u32, MsiMessage>,
     messages: Vec<MsiMessage>,
@@ -63,6 +66,16 @@ impl Machine {
         let mut state = self.lock();
         state.count();
         state.edges.get(&gsi).copied().unwrap_or(0)
+    }
+
+    /// Whether line `gsi` is asserted, by [`Lines::level`].
+    pub fn is_asserted(&self, gsi: u32) -> bool {
+        self.lock().asserted.contains(&gsi)
+    }
+
+    /// How often line `gsi` went from low to asserted.
+    pub fn rises(&self, gsi: u32) -> u64 {
+        self.lock().rises.get(&gsi).copied().unwrap_or(0)
     }
 
     /// The messages sent by [`Msi::send`] and by raising routed lines, in no order between the two.
@@ -159,13 +172,8 @@ impl Vm for Machine {
         Ok(Box::new(script.numbered(index)))
     }
 
-    fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError> {
-        let (event, ours) = pair("an event for an interrupt line")?;
-        if gsi >= 4096 {
-            return Err(WireError::Gsi { gsi, right: "lines 0 to 4095 are right" });
-        }
-        self.lock().lines.push((gsi, ours));
-        Ok(event)
+    fn lines(&self) -> &dyn Lines {
+        self
     }
 
     fn doorbells(&self) -> &dyn Doorbells {
@@ -194,6 +202,30 @@ impl Vm for Machine {
 
     fn msi(&self) -> Option<&dyn Msi> {
         Some(self)
+    }
+}
+
+impl Lines for Machine {
+    fn irqfd(&self, gsi: u32) -> Result<EventFd, WireError> {
+        let (event, ours) = pair("an event for an interrupt line")?;
+        if gsi >= 4096 {
+            return Err(WireError::Gsi { gsi, right: "lines 0 to 4095 are right" });
+        }
+        self.lock().lines.push((gsi, ours));
+        Ok(event)
+    }
+
+    fn level(&self, gsi: u32, asserted: bool) -> Result<(), WireError> {
+        if gsi >= LINES {
+            return Err(WireError::Gsi { gsi, right: "lines 0 to 23 have levels" });
+        }
+        let mut state = self.lock();
+        if !asserted {
+            state.asserted.remove(&gsi);
+        } else if state.asserted.insert(gsi) {
+            *state.rises.entry(gsi).or_default() += 1;
+        }
+        Ok(())
     }
 }
 

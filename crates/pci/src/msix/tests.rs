@@ -111,8 +111,53 @@ fn a_message_that_the_host_refuses_is_an_error_until_another_is_written() {
     program(&msix, 0, MESSAGE, 0);
     program(&msix, 0, Message { address: 0xbad0_0000, data: 1 }, 0);
     assert!(msix.raise(0).is_err());
+    msix.table_write(12, &[1, 0, 0, 0]).unwrap();
     program(&msix, 0, MESSAGE, 0);
+    assert_eq!(delivered(&sources[0]), [MESSAGE], "the one that was refused");
     msix.raise(0).unwrap();
+    assert_eq!(delivered(&sources[0]), [MESSAGE; 2]);
+}
+
+#[test]
+fn a_message_that_the_host_refused_is_tried_again_at_the_next_unmask() {
+    let (msix, sources) = msix(1);
+    msix.control(true, false);
+    *lock(&sources[0].refuse) = 2;
+    program(&msix, 0, MESSAGE, 0);
+    assert!(msix.raise(0).is_err());
+    for control in [1_u32, 0] {
+        msix.table_write(12, &control.to_le_bytes()).unwrap();
+    }
+    assert_eq!(delivered(&sources[0]), [MESSAGE], "what was raised meanwhile comes now");
+    msix.raise(0).unwrap();
+    assert_eq!((delivered(&sources[0]), pending(&msix)), (vec![MESSAGE; 2], 0));
+}
+
+#[test]
+fn a_message_that_the_host_refused_is_tried_again_when_the_function_is_unmasked() {
+    let (msix, sources) = msix(1);
+    msix.control(true, false);
+    *lock(&sources[0].refuse) = 2;
+    program(&msix, 0, MESSAGE, 0);
+    assert!(msix.raise(0).is_err());
+    msix.control(true, true);
+    msix.control(true, false);
+    assert_eq!(delivered(&sources[0]), [MESSAGE]);
+}
+
+#[test]
+fn a_message_that_the_host_refuses_is_tried_again_now_and_then() {
+    const RAISES: u32 = 1_000_000;
+    let (msix, sources) = msix(1);
+    msix.control(true, false);
+    *lock(&sources[0].refuse) = u32::MAX;
+    program(&msix, 0, MESSAGE, 0);
+    assert!((0..RAISES).all(|_| msix.raise(0).is_err()));
+    let tries = u32::MAX - *lock(&sources[0].refuse);
+    assert_eq!(tries, 1 + RAISES.ilog2() + 1, "once as it is written, and at 1, 2, 4, ...");
+    *lock(&sources[0].refuse) = 0;
+    // Up to the next power of two.
+    while msix.raise(0).is_err() {}
     assert_eq!(delivered(&sources[0]), [MESSAGE]);
 }
 

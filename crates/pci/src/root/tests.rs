@@ -7,7 +7,7 @@ use device::{Bar, BarDoorbell, Component, FakeWiring, conformance};
 
 use super::*;
 use crate::testing::{
-    ECAM, MEM32, MEM32_LAST, MEM64, PORTS, TestBus, TestFunction, TestHost, ecam,
+    ECAM, INTX, MEM32, MEM32_LAST, MEM64, PORTS, TestBus, TestFunction, TestHost, ecam,
 };
 
 const WIDE: BarKind = BarKind::Memory64 { prefetchable: true };
@@ -306,6 +306,7 @@ fn the_root_is_announced_with_its_windows() {
         mem32: window(MEM32, MEM32_LAST),
         mem64: Some(window(MEM64, MEM64 + (1 << 32) - 1)),
         io: Some(window(0xc000, 0xcfff)),
+        intx: Some(INTX),
     };
     assert_eq!(bus.wiring.nodes[..1], [node]);
 }

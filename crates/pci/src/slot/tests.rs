@@ -6,7 +6,7 @@ use crate::testing::{TestBus, TestFunction, TestHost};
 const LAYOUT: MsixLayout = MsixLayout { vectors: 3, bar: 0, table: 0x1000, pba: 0x1800 };
 
 fn refused(function: TestFunction) -> FunctionError {
-    let error = Slot::new(Arc::new(function), &TestHost::default()).map(drop).unwrap_err();
+    let error = Slot::new(Arc::new(function), &TestHost::default(), None).map(drop).unwrap_err();
     let InsertError::Function(error) = error else { panic!("{error}") };
     error
 }
@@ -39,7 +39,7 @@ fn more_vectors_than_the_capability_can_say_are_refused() {
         let layout = MsixLayout { vectors, bar: 0, table: 0, pba: 0x1_0000 };
         let function = TestFunction::with_memory(1, 0x2_0000);
         let function = TestFunction { msix: Some(layout), ..function };
-        Slot::new(Arc::new(function), &TestHost::default())
+        Slot::new(Arc::new(function), &TestHost::default(), None)
     };
     assert!(slot(2048).is_ok());
     assert!(slot(2049).is_err());

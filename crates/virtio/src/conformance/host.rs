@@ -7,16 +7,27 @@ use std::{
 };
 
 use device::EventFd;
-use pci::{Message, MsiVector};
+use pci::{IntxLines, Message, MsiVector};
 
-/// Counts messages by their data, and keeps the events that are listened for by their address.
+/// Where interrupt pins lead to.
+const INTX: IntxLines = IntxLines([20, 21, 22, 23]);
+
+/// Counts messages by their data, keeps the levels of lines, and the events that are listened for by
+/// their address.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     listening: Mutex<BTreeMap<u64, EventFd>>,
     delivered: Arc<Mutex<BTreeMap<u32, u64>>>,
+    /// Whether each line is asserted, and how often it was.
+    lines: Mutex<BTreeMap<u32, (bool, u64)>>,
 }
 
 impl Host {
+    /// Whether the line of device number `device` is asserted, and how often it was.
+    pub(super) fn line(&self, device: u8) -> (bool, u64) {
+        lock(&self.lines).get(&INTX.line(device)).copied().unwrap_or_default()
+    }
+
     /// How many messages were delivered.
     pub(super) fn delivered(&self) -> u64 {
         lock(&self.delivered).values().sum()
@@ -42,6 +53,18 @@ impl pci::Host for Host {
     fn msi(&self) -> io::Result<Arc<dyn MsiVector>> {
         let delivered = Arc::clone(&self.delivered);
         Ok(Arc::new(Vector { delivered, message: Mutex::default() }))
+    }
+
+    fn intx(&self) -> Option<IntxLines> {
+        Some(INTX)
+    }
+
+    fn level(&self, gsi: u32, asserted: bool) -> io::Result<()> {
+        let mut lines = lock(&self.lines);
+        let (level, rises) = lines.entry(gsi).or_default();
+        *rises += u64::from(asserted && !*level);
+        *level = asserted;
+        Ok(())
     }
 
     fn listen(&self, address: u64, event: &EventFd) -> io::Result<()> {

@@ -17,6 +17,7 @@ mod driver;
 mod fuzz;
 mod host;
 mod hostile;
+mod intx;
 mod machine;
 mod msix;
 mod notification;
@@ -31,6 +32,7 @@ pub use bar::{follows_its_bar, keeps_its_widths, obeys_its_command_register};
 pub use driver::Driver;
 pub use fuzz::fuzz;
 pub use hostile::{breaks_with_its_rings, returns_malformed_chains, takes_any_request};
+pub use intx::{interrupts_by_its_pin, restores_its_pin, shares_its_line};
 pub use msix::{chooses_vectors, holds_masked_vectors};
 pub use notification::{is_notified_by_event_index, is_notified_by_flag};
 pub use protocol::{
@@ -80,6 +82,9 @@ fn pci_device<D: Device>(make: &impl Fn() -> PciTransport<D>) {
     obeys_its_command_register(make);
     holds_masked_vectors(make);
     chooses_vectors(make);
+    interrupts_by_its_pin(make);
+    shares_its_line(make);
+    restores_its_pin(make);
     answers_through_its_window(make);
     keeps_its_widths(make);
 }

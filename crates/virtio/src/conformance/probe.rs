@@ -86,7 +86,7 @@ impl Function {
         assert!(self.get(buses, 0x2e, 2) >= 0x40, "its subsystem is not that of a legacy device");
         assert_eq!(self.get(buses, 0x0e, 1) & 0x7f, 0, "its header is of type 0");
         assert_eq!(self.get(buses, STATUS, 2) & 0x10, 0x10, "it has capabilities");
-        assert_eq!(self.get(buses, 0x3d, 1), 0, "it has no interrupt pin");
+        assert_eq!(self.get(buses, 0x3d, 1), 1, "its interrupt pin is INTA");
     }
 
     /// Goes through the list of capabilities.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use device::{
-    AccessError, Action, Bar, BarDoorbell, Capability, EventFd, Identity, IrqLine, MsixLayout,
-    PciFunction, Persist, RestoreError, SaveError, Versioned,
+    AccessError, Action, Bar, BarDoorbell, Capability, EventFd, Identity, Intx, IrqLine,
+    MsixLayout, PciFunction, Persist, RestoreError, SaveError, Versioned,
 };
 
 use super::{
@@ -70,6 +70,10 @@ impl<D: Device> PciFunction for Function<D> {
             event: Arc::clone(event),
         };
         (0..).zip(&self.doorbells).map(doorbell).collect()
+    }
+
+    fn intx(&self) -> Option<Intx> {
+        Some(self.vectors.intx())
     }
 
     fn connect(&self, lines: Vec<IrqLine>) {

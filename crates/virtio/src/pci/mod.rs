@@ -25,8 +25,7 @@ use crate::{Device, Handle, setup::Setup, worker::Worker};
 ///
 /// It is a modern device (revision 1) with all its structures in one 32-bit memory BAR, one doorbell
 /// for each queue, and MSI-X: one vector for the configuration and one for each queue, up to 128 in all.
-/// It has no INTx, since interrupt lines are edges here and a shared one must be a level: a driver that
-/// does not enable MSI-X is not interrupted, but finds the ISR status set.
+/// A driver that does not enable MSI-X is interrupted by INTA, as long as the ISR status is not zero.
 ///
 /// While the driver has bus mastering switched off, no queue is served.
 #[derive(Debug)]

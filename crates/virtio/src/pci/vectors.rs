@@ -1,15 +1,12 @@
-//! Interrupts of the PCI transport: the ISR status and the vectors that the driver chose (virtio 1.3
-//! §4.1.4.5, §4.1.5.1.2).
+//! Interrupts of the PCI transport: the ISR status, which is the state of the interrupt pin too, and
+//! the vectors that the driver chose (virtio 1.3 §4.1.4.5, §4.1.5.1.2).
 
 use std::sync::{
     OnceLock,
-    atomic::{
-        AtomicBool, AtomicU16, AtomicU32,
-        Ordering::{Relaxed, SeqCst},
-    },
+    atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
 };
 
-use device::IrqLine;
+use device::{Intx, IrqLine};
 
 use crate::interrupt::{CONFIG, Interrupt, USED};
 
@@ -20,7 +17,7 @@ pub(super) const NO_VECTOR: u16 = 0xffff;
 /// status never waits for a device.
 #[derive(Debug)]
 pub(super) struct Vectors {
-    isr: AtomicU32,
+    isr: Intx,
     /// How many vectors there are.
     count: u16,
     lines: OnceLock<Vec<IrqLine>>,
@@ -41,7 +38,7 @@ impl Vectors {
     pub(super) fn new(queues: u16, count: u16) -> Self {
         let none = || AtomicU16::new(NO_VECTOR);
         Self {
-            isr: AtomicU32::new(0),
+            isr: Intx::new(),
             count,
             lines: OnceLock::new(),
             config: none(),
@@ -55,9 +52,14 @@ impl Vectors {
         let _ = self.lines.set(lines);
     }
 
+    /// The interrupt pin, which is asserted while the ISR status is not zero and MSI-X is off.
+    pub(super) fn intx(&self) -> Intx {
+        self.isr.clone()
+    }
+
     /// Reads the ISR status, which clears it.
     pub(super) fn take_isr(&self) -> u32 {
-        self.isr.swap(0, SeqCst)
+        self.isr.take()
     }
 
     pub(super) fn config_vector(&self) -> u16 {
@@ -102,7 +104,7 @@ impl Vectors {
 
     pub(super) fn save(&self) -> Chosen {
         Chosen {
-            isr: self.isr.load(SeqCst),
+            isr: self.isr.causes(),
             config: self.config_vector(),
             queues: self.queues.iter().map(|slot| slot.load(Relaxed)).collect(),
         }
@@ -127,7 +129,7 @@ impl Vectors {
     /// Takes what [`check`](Self::check) has found right. What was pending is raised again: whether
     /// the message had arrived before is not known, and one too many does no harm.
     pub(super) fn restore(&self, chosen: &Chosen) {
-        self.isr.store(chosen.isr, SeqCst);
+        self.isr.restore(chosen.isr);
         self.config.store(chosen.config, Relaxed);
         for (slot, vector) in self.queues.iter().zip(&chosen.queues) {
             slot.store(*vector, Relaxed);
@@ -143,17 +145,17 @@ impl Vectors {
 
 impl Interrupt for Vectors {
     fn used(&self, queue: u16) {
-        self.isr.fetch_or(USED, SeqCst);
+        self.isr.raise(USED);
         self.raise(self.queue_vector(queue.into()));
     }
 
     fn config(&self) {
-        self.isr.fetch_or(CONFIG, SeqCst);
+        self.isr.raise(CONFIG);
         self.raise(self.config_vector());
     }
 
     fn clear(&self) {
-        self.isr.store(0, SeqCst);
+        self.isr.take();
         self.config.store(NO_VECTOR, Relaxed);
         self.queues.iter().for_each(|slot| slot.store(NO_VECTOR, Relaxed));
     }

@@ -46,7 +46,7 @@ const SHARES: [Share; 4] = [
             ],
         ],
     },
-    Share { lanes: [&[run_of("linux", &["all::", "hotplug::", "hvc::", "net::"])], &[]] },
+    Share { lanes: [&[run_of("linux", &["all::", "hotplug::", "hvc::", "intx::", "net::"])], &[]] },
     Share { lanes: [&[run_of("linux", &["blk::", "fs::", "vhost::", "vsock::"])], &[]] },
     Share { lanes: [&[run_of("linux", &["balloon::", "hotmem::", "pmem::"])], &[]] },
 ];

@@ -75,8 +75,8 @@ fn device(body: &mut Vec<u8>, index: usize, node: &Node) -> Result<(), TablesErr
                 vec![&Name::new("_UID".into(), &index), &resources],
             );
         }
-        Node::PciRoot { mem32, mem64, io, .. } => {
-            pci::root(body, &name('C', index), mem32, mem64, io)?
+        Node::PciRoot { mem32, mem64, io, intx, .. } => {
+            pci::root(body, &name('C', index), (mem32, mem64, io), intx)?;
         }
         // Fixed hardware is in the FADT.
         _ => {}

@@ -1,4 +1,4 @@
-use arch::{Layout, Node, Topology, Window};
+use arch::{IntxLines, Layout, Node, Topology, Window};
 
 use super::*;
 use crate::tables::bytes::checksum;
@@ -149,6 +149,7 @@ const PCI: Node = Node::PciRoot {
     mem32: Window { first: 0xd000_0000, last: 0xdfff_ffff },
     mem64: Some(Window { first: 0x10_0000_0000, last: 0x1f_ffff_ffff }),
     io: Some(Window { first: 0xc000, last: 0xffff }),
+    intx: Some(IntxLines([16, 17, 18, 19])),
 };
 
 #[test]
@@ -185,7 +186,25 @@ fn a_pci_root_is_in_the_dsdt_with_its_bus_and_windows() {
         \x00\x00\x00\x00\x10\x00\x00\x00\xff\xff\xff\xff\x1f\x00\x00\x00\
         \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00";
     assert!(contains(dsdt, high));
-    assert!(!contains(dsdt, b"_PRT"));
+}
+
+#[test]
+fn a_pci_root_says_which_line_each_slot_interrupts_by() {
+    let routes = |node| {
+        let area = area(&[node], 1).unwrap();
+        let dsdt = table_at(&area, u64_at(tables(&area)[0], 140));
+        let at = dsdt.windows(4).position(|name| name == b"_PRT");
+        at.map(|at| dsdt[at + 4..].to_vec())
+    };
+    let routes_of_pci = routes(PCI).unwrap();
+    // Package of 31: slot 1, any function, INTA, no source, line 17; and so on.
+    let first = b"\x04\x0c\xff\xff\x01\x00\x00\x00\x0a\x11";
+    assert_eq!((routes_of_pci[0], routes_of_pci[3]), (0x12, 31));
+    assert_eq!(routes_of_pci[6..16], *first);
+    let last = b"\x04\x0c\xff\xff\x1f\x00\x00\x00\x0a\x13";
+    assert!(contains(&routes_of_pci, last));
+    let Node::PciRoot { ecam, mem32, mem64, io, .. } = PCI else { panic!("not a root") };
+    assert_eq!(routes(Node::PciRoot { ecam, mem32, mem64, io, intx: None }), None);
 }
 
 #[test]
@@ -202,12 +221,13 @@ fn a_pci_root_says_what_the_os_may_control() {
 
 #[test]
 fn pci_windows_that_their_descriptors_cannot_hold_are_refused() {
-    let Node::PciRoot { ecam, mem32, mem64, io } = PCI else { panic!("not a root") };
+    let Node::PciRoot { ecam, mem32, mem64, io, intx } = PCI else { panic!("not a root") };
     let high = Window { first: mem32.first, last: 1 << 32 };
-    let error = area(&[Node::PciRoot { ecam, mem32: high, mem64, io }], 1).unwrap_err().to_string();
+    let error =
+        area(&[Node::PciRoot { ecam, mem32: high, mem64, io, intx }], 1).unwrap_err().to_string();
     assert!(error.contains("address of a PCI window 0x100000000 does not fit"), "{error}");
     let ports = Some(Window { first: 0, last: 0x1_0000 });
-    let error = area(&[Node::PciRoot { ecam, mem32, mem64, io: ports }], 1).unwrap_err();
+    let error = area(&[Node::PciRoot { ecam, mem32, mem64, io: ports, intx }], 1).unwrap_err();
     assert!(error.to_string().contains("port of a PCI window 0x10000 does not fit"), "{error}");
 }
 

@@ -76,6 +76,20 @@ pub(super) const HALT: &[u8] = &[
     0xe6, 0xf4, // out 0xf4, al
 ];
 
+/// Makes line 4 of the PIC level triggered (ELCR).
+pub(super) const LEVEL: &[u8] = &[
+    0xba, 0xd0, 0x04, // mov dx, 0x4d0
+    0xb0, 0x10, // mov al, 0x10
+    0xee, // out dx, al
+];
+
+/// After [`HALT`]: ends the PIC's interrupt and says 0xf4 again, for ever.
+pub(super) const AGAIN: &[u8] = &[
+    0xb0, 0x20, // mov al, 0x20
+    0xe6, 0x20, // out 0x20, al
+    0xeb, 0xf8, // jmp $ - 6
+];
+
 /// Says 0xf6, ends the PIC's interrupt and returns.
 pub(super) const PIC_HANDLER: &[u8] = &[
     0xe6, 0xf6, // out 0xf6, al

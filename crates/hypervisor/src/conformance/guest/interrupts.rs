@@ -12,12 +12,34 @@ const VECTOR: u32 = 0x50;
 pub fn a_halted_vcpu_wakes_by_its_interrupt(hypervisor: &dyn Hypervisor) {
     let mut guest = Guest::new(hypervisor, code::HALT);
     guest.handler(0x24, 0x1800, code::PIC_HANDLER);
-    let line = guest.vm.irqfd(4).expect("line 4 has an event");
+    let line = guest.vm.lines().irqfd(4).expect("line 4 has an event");
     within_limit("an interrupt by line", move || {
         assert_eq!(guest.next(), out(0xf5, &[0xef]));
         line.write(1).expect("the line is raised");
         assert_eq!(guest.next(), out(0xf6, &[0xef]));
         assert_eq!(guest.next(), out(0xf4, &[0x20]));
+    });
+}
+
+/// A level-triggered line interrupts as long as it is asserted, after each end of interrupt again.
+pub fn an_asserted_line_interrupts_until_it_is_low(hypervisor: &dyn Hypervisor) {
+    let mut guest = Guest::new(hypervisor, &[code::LEVEL, code::HALT, code::AGAIN].concat());
+    guest.handler(0x24, 0x1800, code::HANDLER);
+    within_limit("interrupts by level", move || {
+        let level = |guest: &Guest, asserted| {
+            guest.vm.lines().level(4, asserted).expect("line 4 has a level");
+        };
+        assert_eq!(guest.next(), out(0xf5, &[0xef]));
+        level(&guest, true);
+        assert_eq!(guest.next(), out(0xf6, &[0xef]));
+        // Hosts that emulate the guest's code may interrupt it some instructions late.
+        let interrupts = |guest: &mut Guest| {
+            let seen: Vec<Seen> = (0..8).map(|_| guest.next()).collect();
+            seen.iter().filter(|seen| **seen == out(0xf6, &[0x20])).count()
+        };
+        assert!(interrupts(&mut guest) >= 2, "an asserted line interrupts again");
+        level(&guest, false);
+        assert_eq!(interrupts(&mut guest), 0, "a line that is low interrupts");
     });
 }
 
@@ -29,7 +51,7 @@ pub fn a_message_interrupts(hypervisor: &dyn Hypervisor) {
         guest.handler(VECTOR.into(), 0x1800, code::HANDLER);
         let Some(msi) = guest.vm.msi() else { return };
         msi.route(24, Some(message)).expect("the message is routed");
-        let line = guest.vm.irqfd(24).expect("the message's line has an event");
+        let line = guest.vm.lines().irqfd(24).expect("the message's line has an event");
         within_limit("an interrupt by message", move || {
             assert_eq!(guest.next(), out(0xf5, &[0xff]));
             if by_line {

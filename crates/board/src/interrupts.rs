@@ -1,4 +1,4 @@
-//! What the machine gives to its PCI bus: message-signalled interrupts, and doorbells.
+//! What the machine gives to its PCI bus: interrupts, and doorbells.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use arch::IoAddr;
+use arch::{IntxLines, IoAddr};
 use device::{Bdf, EventFd};
 use hypervisor::{MsiMessage, Vm, WireError};
 use pci::{Host, Message, MsiVector};
@@ -18,9 +18,10 @@ use crate::registry::Registry;
 /// The first line beyond the IOAPIC's: from here on lines carry messages.
 const FIRST: u32 = 24;
 
-/// Gives out the lines that carry messages.
-pub(crate) struct Messages {
+/// Gives out the lines that carry messages, and drives those of INTx.
+pub(crate) struct Interrupts {
     vm: Arc<dyn Vm>,
+    intx: IntxLines,
     next: AtomicU32,
     /// Lines of functions that are gone.
     free: Arc<Mutex<Vec<Line>>>,
@@ -31,14 +32,14 @@ pub(crate) struct Messages {
 /// A line, and its event once it has carried a message.
 type Line = (u32, OnceLock<EventFd>);
 
-impl Messages {
-    pub(crate) fn new(vm: Arc<dyn Vm>, registry: &Arc<Registry>) -> Self {
+impl Interrupts {
+    pub(crate) fn new(vm: Arc<dyn Vm>, intx: IntxLines, registry: &Arc<Registry>) -> Self {
         let registry = Arc::downgrade(registry);
-        Self { vm, next: AtomicU32::new(FIRST), free: Arc::default(), registry }
+        Self { vm, intx, next: AtomicU32::new(FIRST), free: Arc::default(), registry }
     }
 }
 
-impl Host for Messages {
+impl Host for Interrupts {
     fn msi(&self) -> io::Result<Arc<dyn MsiVector>> {
         if self.vm.msi().is_none() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -48,6 +49,19 @@ impl Host for Messages {
         let (gsi, event) = free.unwrap_or_else(fresh);
         let (vm, free) = (Arc::clone(&self.vm), Arc::clone(&self.free));
         Ok(Arc::new(Vector { vm, gsi, event, free }))
+    }
+
+    fn intx(&self) -> Option<IntxLines> {
+        Some(self.intx)
+    }
+
+    fn level(&self, gsi: u32, asserted: bool) -> io::Result<()> {
+        let begin = trace::mark();
+        self.vm.lines().level(gsi, asserted).map_err(refused)?;
+        if asserted {
+            trace::record(trace::Kind::Interrupt, gsi.into(), begin);
+        }
+        Ok(())
     }
 
     fn ejected(&self, at: Bdf) {
@@ -97,7 +111,7 @@ impl MsiVector for Vector {
         msi.route(self.gsi, Some(MsiMessage { address, data })).map_err(refused)?;
         if self.event.get().is_none() {
             // The bus programs a vector from one thread at a time; a second event would be dropped.
-            let _ = self.event.set(self.vm.irqfd(self.gsi).map_err(refused)?);
+            let _ = self.event.set(self.vm.lines().irqfd(self.gsi).map_err(refused)?);
         }
         Ok(())
     }
