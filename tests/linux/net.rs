@@ -16,7 +16,7 @@ use crate::{Guest, value};
 
 /// How many bytes the guest downloads, and uploads.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(crate) struct Sizes {
     down: &'static str,
     up: &'static str,
 }
@@ -25,7 +25,7 @@ struct Sizes {
 const OVER_A_TAP: Sizes = Sizes { down: "1073741824", up: "16777216" };
 /// Less, because passt gives a connection up after two seconds without an answer, which a nested,
 /// emulated machine with one CPU for all of them may well take.
-const THROUGH_PASST: Sizes = Sizes { down: "67108864", up: "2097152" };
+pub(crate) const THROUGH_PASST: Sizes = Sizes { down: "67108864", up: "2097152" };
 /// Enough to download that much and to add it up, also under a nested, emulated KVM.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -37,7 +37,7 @@ pub(crate) const TAP: &str = "
 
 /// An interface with a default route, which passt takes the guest's addresses from, and an address of
 /// the host that is not the guest's too.
-const UPLINK: &str = "
+pub(crate) const UPLINK: &str = "
     ip tuntap add uplink mode tap
     ip addr add 198.18.1.2/24 dev uplink
     ip link set uplink up
@@ -96,7 +96,7 @@ fn packet(output: &str, direction: &str) -> u64 {
 }
 
 /// All bytes came, in both directions.
-fn assert_whole(output: &str, sizes: Sizes) {
+pub(crate) fn assert_whole(output: &str, sizes: Sizes) {
     assert_eq!(value(output, "PURLIN-DOWN "), Some(sum(sizes.down).trim()), "{output}");
     assert_eq!(value(output, "PURLIN-UP "), Some(sum(sizes.up).trim()), "{output}");
     for direction in ["UP", "DOWN"] {

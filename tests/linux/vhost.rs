@@ -1,4 +1,4 @@
-//! Devices that other processes serve: virtiofsd and qemu-storage-daemon of Debian, unchanged.
+//! Devices that other processes serve: virtiofsd, qemu-storage-daemon and passt of Debian, unchanged.
 
 use std::{
     ffi::OsString,
@@ -16,7 +16,7 @@ use std::{
 use harness::Scratch;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::{BOOT, Guest, value};
+use crate::{BOOT, Guest, net, value};
 
 const SIZE: u64 = 8 << 20;
 /// How often the disk's server is killed.
@@ -119,4 +119,42 @@ fn a_guest_survives_the_death_of_the_process_that_serves_its_disk() {
         let large = fs::read(directory.join("large")).unwrap();
         assert_eq!(large.len(), 32 << 16);
     }
+}
+
+/// A passt that is a back end, which `cargo xtask guests` has or fetches where it can.
+fn backend_of_a_network(guest: &Guest, test: &str) -> Option<PathBuf> {
+    let passt = Some(guest.directory.join("passt")).filter(|passt| passt.exists());
+    if passt.is_none() {
+        // Debian 12 has none, and not every machine can fetch that of Debian 13.
+        harness::skipped(test, "there is no passt with --vhost-user (Debian 13 has it)");
+    }
+    passt
+}
+
+#[test]
+fn a_guest_is_on_the_network_of_a_process_that_serves_its_network_card() {
+    let test = "a_guest_is_on_the_network_of_a_process_that_serves_its_network_card";
+    let Some(guest) = Guest::new(test, "net").filter(|_| net::has_network(test)) else { return };
+    let Some(passt) = backend_of_a_network(&guest, test) else { return };
+    let scratch = Scratch::new("vhost-net");
+    let socket = scratch.path("net.sock");
+    let (passt, socket) = (passt.display(), socket.display());
+    let network = format!(
+        "{}
+        {passt} --vhost-user --foreground --quiet --no-map-gw --socket {socket} &
+        tries=0
+        until [ -S {socket} ] || [ $tries -ge 1000 ]; do
+            tries=$((tries + 1))
+            sleep 0.01
+        done",
+        net::UPLINK
+    );
+    let device = format!("{socket},type=net,mac=02:00:00:00:00:09");
+    let output = net::run(guest.programs().arguments(["--vhost-user", &device]), &network);
+
+    assert_eq!(value(&output, "PURLIN-LEASE "), Some("198.18.1.2 198.18.1.1"), "{output}");
+    let found = value(&output, "PURLIN-NET ");
+    assert!(found.is_some_and(|net| net.starts_with("mac=02:00:00:00:00:09 ")), "{output}");
+    assert!(output.contains("PURLIN-OK ping"), "{output}");
+    net::assert_whole(&output, net::THROUGH_PASST);
 }

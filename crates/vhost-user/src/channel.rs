@@ -3,18 +3,17 @@
 use std::{
     io,
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
 };
 
-use nix::errno::Errno;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::{
     BackendError,
     message::{self, HEADER},
-    socket::receive,
+    socket::{CUT, Piece, receive},
 };
 
 /// The longest body that a request can have, bytes.
@@ -30,6 +29,8 @@ pub(crate) struct Channel {
     stream: UnixStream,
     /// What of the next message has come.
     buffer: Vec<u8>,
+    /// What should not have come, to be closed with the connection.
+    files: Vec<OwnedFd>,
 }
 
 impl Channel {
@@ -37,14 +38,14 @@ impl Channel {
     pub(crate) fn new() -> io::Result<(Self, UnixStream)> {
         let (stream, other) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
-        Ok((Self { stream, buffer: Vec::new() }, other))
+        Ok((Self { stream, buffer: Vec::new(), files: Vec::new() }, other))
     }
 
     /// Reads what the back end has to say: whether its configuration space has changed. Other requests
     /// are refused.
     pub(crate) fn read(&mut self) -> Result<bool, BackendError> {
         let mut changed = false;
-        for _ in 0..MOST {
+        for _ in 0..=MOST {
             match self.next()? {
                 Some(code) => changed |= code == message::CONFIG_CHANGE,
                 None => return Ok(changed),
@@ -84,17 +85,21 @@ impl Channel {
             let mut bytes = [0; 256];
             let room = bytes.len().min(len - self.buffer.len());
             let Some(room) = bytes.get_mut(..room) else { break };
-            // Files that come along are closed.
-            match receive(&self.stream, room) {
-                Ok((0, _)) => return Err(BackendError::Closed { request: None }),
-                Ok((count, _)) => {
+            match receive(&self.stream, room, &mut self.files) {
+                Ok(Piece { cut: true, .. }) => return Err(nonsense(CUT.into())),
+                // No request has any that is made without BACKEND_SEND_FD, which was not agreed on.
+                Ok(_) if !self.files.is_empty() => {
+                    return Err(nonsense("a file descriptor".into()));
+                }
+                Ok(Piece { count: 0, .. }) => return Err(BackendError::Closed { request: None }),
+                Ok(Piece { count, .. }) => {
                     self.buffer.extend_from_slice(room.get(..count).unwrap_or_default());
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(error) => {
-                    return Err(BackendError::Io { request: REQUEST, source: error.into() });
-                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => return Ok(false),
+                    _ => return Err(BackendError::Io { request: REQUEST, source: error }),
+                },
             }
         }
         Ok(true)
@@ -148,6 +153,15 @@ mod tests {
         let mut answer = [0; 20];
         other.read_exact(&mut answer).unwrap();
         assert_eq!(message::numbers(&answer), [3, 5, 8, 1, 0]);
+    }
+
+    #[test]
+    fn a_file_that_comes_along_is_an_error() {
+        let (mut channel, other) = Channel::new().unwrap();
+        let change = words(&[2, 1, 0]);
+        other.send_with_fd(&change[..], other.as_raw_fd()).unwrap();
+        assert!(matches!(channel.read(), Err(BackendError::Nonsense { .. })));
+        assert_eq!(channel.files.len(), 1);
     }
 
     #[test]

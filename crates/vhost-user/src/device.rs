@@ -70,6 +70,9 @@ impl<const ID: u32> Persist for VhostUser<ID> {
     type State = VhostUserState;
 
     fn save(&mut self) -> Result<VhostUserState, SaveError> {
+        let what = || format!("the vhost-user device of type {ID}, whose requests are in flight,");
+        let unknown = |error| SaveError::Read { what: what(), source: Box::new(error) };
+        self.0.can_be_saved().map_err(unknown)?;
         Ok(VhostUserState { id: ID, config: self.0.config.clone() })
     }
 

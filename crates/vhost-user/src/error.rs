@@ -34,11 +34,14 @@ pub enum BackendError {
         request: Option<&'static str>,
     },
     /// The back end does not answer.
-    #[error("the vhost-user back end has not answered {request} within {limit:?}")]
+    #[error(
+        "the vhost-user back end has not answered {request} within {limit:?}, which is what it has \
+         for all that it is asked"
+    )]
     Silent {
         /// The request.
         request: &'static str,
-        /// How long a conversation may take.
+        /// How long it may keep this end waiting, for all requests together.
         limit: Duration,
     },
     /// The back end does not keep to the protocol.

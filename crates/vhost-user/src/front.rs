@@ -5,6 +5,7 @@ use std::{
     fmt, io,
     os::fd::{AsRawFd, RawFd},
     path::Path,
+    time::Instant,
 };
 
 use virtio::{Offload, OffloadError, OffloadedRing};
@@ -12,12 +13,17 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::{
     BackendError, Settings,
+    channel::Channel,
+    grave::Grave,
     inflight::Inflight,
     message,
+    pace::Pace,
+    patience::Patience,
     resume::{self, Track},
     retry::Retry,
     search::Search,
     session::Session,
+    signal::signal,
     space,
     table::Table,
 };
@@ -27,6 +33,7 @@ const SOCKET: u64 = 0;
 const TIMER: u64 = 1;
 const CHANNEL: u64 = 2;
 const FOUND: u64 = 3;
+const PACE: u64 = 4;
 
 /// A ring that was handed over.
 struct Ring {
@@ -49,6 +56,12 @@ pub(crate) struct Front {
     table: Option<Table>,
     rings: Vec<Option<Ring>>,
     inflight: Option<Inflight>,
+    /// A ring was taken back whose back end was gone and had requests in flight.
+    unsure: bool,
+    /// As the last back end left it.
+    patience: Patience,
+    pace: Pace,
+    grave: Grave,
     retry: Retry,
     events: Epoll,
 }
@@ -62,8 +75,9 @@ impl Front {
         let search = Search::new(socket, &settings).map_err(BackendError::Host)?;
         let (session, config) = search.now()?;
         let retry = Retry::new().map_err(BackendError::Host)?;
+        let pace = Pace::new().map_err(BackendError::Host)?;
         let events = Epoll::new().map_err(BackendError::Host)?;
-        let front = Self {
+        let mut front = Self {
             search,
             id,
             offered: settings.space.features(session.features),
@@ -75,15 +89,21 @@ impl Front {
             table: None,
             rings: (0..settings.queues).map(|_| None).collect(),
             inflight: None,
+            unsure: false,
+            patience: Patience::new(Instant::now()),
+            pace,
+            grave: Grave::default(),
             retry,
             events,
             settings,
         };
         let timer = EventSet::IN | EventSet::EDGE_TRIGGERED;
         front.watch(front.retry.source(), TIMER, timer).map_err(BackendError::Host)?;
+        front.watch(front.pace.source(), PACE, timer).map_err(BackendError::Host)?;
         front.watch(front.search.source(), FOUND, EventSet::IN).map_err(BackendError::Host)?;
         front.watch_session(&session)?;
-        Ok(Self { session: Some(session), ..front })
+        front.session = Some(session);
+        Ok(front)
     }
 
     fn watch(&self, fd: RawFd, what: u64, events: EventSet) -> io::Result<()> {
@@ -108,17 +128,27 @@ impl Front {
 
     /// Has `talk` with the back end, if it is there. One that fails is gone.
     fn talk<T>(&mut self, talk: impl FnOnce(&mut Session) -> Result<T, BackendError>) -> Option<T> {
-        let session = self.session.as_mut()?;
-        session.begin();
-        let result = talk(session);
+        let result = talk(self.session.as_mut()?);
         result.map_err(|error| self.lose(&error)).ok()
+    }
+
+    /// Closes a connection.
+    fn bury(&self, session: Session) {
+        // Its files are open for a while: they are taken out of the events here.
+        let channel = session.channel.as_ref().map(AsRawFd::as_raw_fd);
+        for fd in channel.into_iter().chain([session.as_raw_fd()]) {
+            drop(self.events.ctl(ControlOperation::Delete, fd, EpollEvent::default()));
+        }
+        self.grave.bury(session);
     }
 
     /// The back end is gone; the next is looked for.
     fn lose(&mut self, why: &BackendError) {
-        // Closing its socket takes it out of the events.
-        self.session = None;
-        let result = self.retry.lost();
+        if let Some(mut session) = self.session.take() {
+            self.patience = *session.patience();
+            self.bury(session);
+        }
+        let result = self.retry.lost(self.patience.recovery(Instant::now()));
         if self.retry.losses.is_power_of_two() {
             let (id, count) = (self.id, self.retry.losses);
             log::warn!(
@@ -132,7 +162,7 @@ impl Front {
         }
         // It may have died between using a buffer and saying so.
         for Ring { ring, .. } in self.rings.iter().flatten() {
-            drop(ring.call.write(1));
+            signal(&ring.call);
         }
     }
 
@@ -172,10 +202,21 @@ impl Front {
     pub(crate) fn reset(&mut self) {
         self.accepted = 0;
         self.inflight = None;
+        self.unsure = false;
         let fresh = self.fresh.clone();
         self.rewrite(&fresh);
         self.talk(Session::reset);
         self.config = fresh;
+    }
+
+    /// An error if requests are in flight of which only the notes of a back end tell that is gone.
+    pub(crate) fn can_be_saved(&self) -> Result<(), BackendError> {
+        let mut rings = self.rings.iter().flatten();
+        let gone = self.session.is_none() && rings.any(|kept| !resume::is_idle(&kept.ring));
+        if (self.unsure || gone) && self.inflight.is_some() {
+            return Err(BackendError::Closed { request: None });
+        }
+        Ok(())
     }
 
     pub(crate) fn restore(&mut self, config: &[u8]) -> Result<(), String> {
@@ -222,13 +263,17 @@ impl Front {
 
     /// The back end has a request of its own.
     fn heed(&mut self) {
+        let changed = self.talk(|back| back.channel.as_mut().map_or(Ok(false), Channel::read));
+        if changed == Some(true) && self.pace.is_time(Instant::now()) {
+            self.reread();
+        }
+    }
+
+    /// Reads the configuration space, which has changed.
+    fn reread(&mut self) {
         let settings = self.settings.clone();
-        let config = self.talk(|back| {
-            let Some(channel) = &mut back.channel else { return Ok(None) };
-            let changed = channel.read()?;
-            changed.then(|| settings.space.read(back, settings.queues)).transpose()
-        });
-        if let Some(Some(config)) = config {
+        let config = self.talk(|back| settings.space.read(back, settings.queues));
+        if let Some(config) = config {
             let fresh = std::mem::replace(&mut self.fresh, config.clone());
             if let Some((at, old)) = self.settings.space.written(&fresh) {
                 space::put(&mut self.fresh, at, old);
@@ -239,9 +284,12 @@ impl Front {
 
     /// Looks for a back end.
     fn look(&mut self) {
-        if self.session.is_none()
-            && let Err(error) = self.search.begin()
-        {
+        if self.session.is_some() {
+            return;
+        }
+        // One that cannot be got rid of has no successor.
+        let begun = if self.grave.is_empty() { self.search.begin() } else { self.retry.again() };
+        if let Err(error) = begun {
             self.miss(&BackendError::Host(error));
         }
     }
@@ -249,21 +297,21 @@ impl Front {
     /// What was found goes on where the last back end ended, if it can.
     fn find(&mut self) -> Result<(), OffloadError> {
         let Some(found) = self.search.take() else { return Ok(()) };
-        let fitting = found.and_then(|(session, config)| {
-            self.check(&session, &config)?;
-            self.watch_session(&session)?;
-            Ok((session, config))
-        });
-        match fitting {
-            Ok((session, config)) => self.adopt(session, config),
+        let (session, config) = match found {
+            Ok(found) => found,
             Err(error) => {
                 self.miss(&error);
-                if matches!(error, BackendError::Changed(_)) {
-                    return Err(error.into());
-                }
+                return Ok(());
             }
-        }
-        Ok(())
+        };
+        let fits = self.check(&session, &config).and_then(|()| self.watch_session(&session));
+        let Err(error) = fits else {
+            self.adopt(session, config);
+            return Ok(());
+        };
+        self.bury(session);
+        self.miss(&error);
+        if matches!(error, BackendError::Changed(_)) { Err(error.into()) } else { Ok(()) }
     }
 
     /// There is no back end that can be used; later perhaps.
@@ -294,23 +342,26 @@ impl Front {
         Ok(())
     }
 
-    fn adopt(&mut self, session: Session, config: Vec<u8>) {
-        log::info!("virtio device type {} has a back end again", self.id);
+    fn adopt(&mut self, mut session: Session, config: Vec<u8>) {
+        *session.patience() = self.patience;
+        // As often as it was said that there is none.
+        if self.retry.losses.is_power_of_two() {
+            log::info!("virtio device type {} has a back end again", self.id);
+        }
         self.session = Some(session);
         self.retry.found();
         self.fresh.clone_from(&config);
         let old = std::mem::replace(&mut self.config, config);
         self.rewrite(&old);
-        // One conversation for all rings.
-        if let Some(session) = &mut self.session {
-            session.begin();
-        }
-        let noted = self.inflight.is_some();
+        // It may be gone again already.
+        let Some(session) = &self.session else { return };
+        // One that knows of no notes is given what is in flight by the rings.
+        let noted = self.inflight.is_some() && session.has(message::INFLIGHT_SHMFD);
         for queue in 0..self.settings.queues {
             let Some(Some(kept)) = self.rings.get_mut(usize::from(queue)) else { continue };
             let (next, ring) = (kept.resume(noted), &kept.ring);
             // A kick that the last back end has read and not followed is not lost.
-            drop(ring.kick.write(1));
+            signal(&ring.kick);
             self.start_ring(queue, next);
         }
     }
@@ -333,10 +384,8 @@ impl Offload for Front {
         table.check(ring.device, 6 + 8 * size)?;
         let next = ring.next;
         if let Some(slot) = self.rings.get_mut(usize::from(queue)) {
+            self.unsure = false;
             *slot = Some(Ring { track: Track::new(&ring, next), ring });
-        }
-        if let Some(session) = &mut self.session {
-            session.begin();
         }
         self.start_ring(queue, next);
         Ok(())
@@ -345,8 +394,14 @@ impl Offload for Front {
     fn stop(&mut self, queue: u16) -> u16 {
         let ring = self.rings.get_mut(usize::from(queue)).and_then(Option::take);
         let stopped = self.talk(|back| back.stop(queue));
-        let noted = self.inflight.is_some();
-        stopped.or_else(|| Some(ring?.resume(noted))).unwrap_or(0)
+        let Some(mut ring) = ring else { return stopped.unwrap_or(0) };
+        if let Some(next) = stopped.filter(|next| resume::is_possible(&ring.ring, *next)) {
+            return next;
+        }
+        // What was used and not told is told now.
+        signal(&ring.ring.call);
+        self.unsure |= !resume::is_idle(&ring.ring);
+        ring.resume(self.inflight.is_some())
     }
 
     fn called(&mut self, queue: u16) {
@@ -358,17 +413,22 @@ impl Offload for Front {
     }
 
     fn ready(&mut self) -> Result<(), OffloadError> {
-        let mut events = [EpollEvent::default(); 4];
+        let mut events = [EpollEvent::default(); 5];
         let count = self.events.wait(0, &mut events).unwrap_or(0);
         for event in events.iter().take(count) {
             match event.data() {
                 SOCKET => {
-                    if let Some(error) = self.session.as_ref().and_then(Session::unasked) {
+                    if let Some(error) = self.session.as_mut().and_then(Session::unasked) {
                         self.lose(&error);
                     }
                 }
                 CHANNEL => self.heed(),
                 FOUND => self.find()?,
+                PACE => {
+                    if self.pace.is_time(Instant::now()) {
+                        self.reread();
+                    }
+                }
                 _ => self.look(),
             }
         }
@@ -380,6 +440,14 @@ impl Offload for Front {
 fn chain(error: &BackendError) -> String {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.bury(session);
+        }
+    }
 }
 
 impl fmt::Debug for Front {

@@ -21,6 +21,19 @@ pub(crate) fn next(ring: &OffloadedRing) -> u16 {
     load(ring, ring.device + 2)
 }
 
+/// Whether a server can have stopped at index `next`: not before what it has used, and not after what
+/// it was offered.
+pub(crate) fn is_possible(ring: &OffloadedRing, next: u16) -> bool {
+    let used = self::next(ring);
+    let offered = load(ring, ring.driver + 2).wrapping_sub(used);
+    next.wrapping_sub(used) <= offered.min(ring.size)
+}
+
+/// Whether all that was offered is used.
+pub(crate) fn is_idle(ring: &OffloadedRing) -> bool {
+    next(ring) == load(ring, ring.driver + 2)
+}
+
 /// A number in a ring, which lies in RAM.
 fn load(ring: &OffloadedRing, at: u64) -> u16 {
     let loaded = ring.memory.load(GuestAddress(at), Ordering::Acquire);
@@ -157,23 +170,28 @@ impl Rings<'_> {
             return Vec::new();
         }
         let mut chains = vec![Chain::default(); self.ring.size.into()];
+        let steps = u32::from(self.ring.size - recent);
         for back in 0..recent {
-            offer(&mut chains, self.offer(self.offered.wrapping_sub(back + 1)), back);
+            let head = self.offer(self.offered.wrapping_sub(back + 1));
+            change(&mut chains, head, 0, |chain| chain.offer(back));
         }
-        chains.iter_mut().for_each(Chain::judge);
-        for further in 1..=self.ring.size - recent {
+        for (step, further) in (1..=steps).zip(1..) {
             let index = self.used.wrapping_sub(further);
-            offer(&mut chains, self.offer(index), recent + further - 1);
-            if let Some(chain) = chains.get_mut(usize::from(self.use_of(index))) {
-                chain.ahead -= 1;
-            }
-            chains.iter_mut().for_each(Chain::judge);
+            let back = recent + further - 1;
+            change(&mut chains, self.offer(index), step, |chain| chain.offer(back));
+            change(&mut chains, self.use_of(index), step, |chain| chain.ahead -= 1);
         }
+        chains.iter_mut().for_each(|chain| chain.judge(steps + 1));
         let heads = (0..self.ring.size).zip(&chains);
         let mut heads: Vec<_> =
             heads.filter_map(|(head, chain)| Some((chain.verdict(), chain.back?, head))).collect();
-        heads.sort_unstable_by_key(|(verdict, back, _)| std::cmp::Reverse((*verdict, *back)));
-        heads.truncate(recent.into());
+        let count = usize::from(recent);
+        if count < heads.len() {
+            // No two were offered equally long ago, so which are the surest is never open.
+            let key = |(verdict, back, _): &(_, u16, u16)| std::cmp::Reverse((*verdict, *back));
+            heads.select_nth_unstable_by_key(count, key);
+            heads.truncate(count);
+        }
         heads.into_iter().map(|(_, back, head)| (head, back)).collect()
     }
 }
@@ -187,15 +205,29 @@ struct Chain {
     least: i32,
     /// From how many indices on it was ahead.
     votes: u32,
+    /// The first step that is not judged.
+    next: u32,
     /// How long ago it was offered last.
     back: Option<u16>,
 }
 
 impl Chain {
-    fn judge(&mut self) {
+    /// Judges all steps before `step`, since whose beginning nothing has changed.
+    fn judge(&mut self, step: u32) {
+        let steps = step.saturating_sub(self.next);
+        if steps == 0 {
+            return;
+        }
+        self.next = step;
         self.most = self.most.max(self.ahead);
         self.least = self.least.min(self.ahead);
-        self.votes += u32::from(self.ahead > 0);
+        self.votes += if self.ahead > 0 { steps } else { 0 };
+    }
+
+    /// It was offered, and `back` others since.
+    fn offer(&mut self, back: u16) {
+        self.ahead += 1;
+        self.back.get_or_insert(back);
     }
 
     /// The larger, the surer it is that the chain is in flight.
@@ -204,11 +236,11 @@ impl Chain {
     }
 }
 
-/// Chain `head` was offered, and `back` others since. What no driver says, no server has taken.
-fn offer(chains: &mut [Chain], head: u16, back: u16) {
+/// Step number `step` changes chain `head`. What no driver says, no server has taken.
+fn change(chains: &mut [Chain], head: u16, step: u32, change: impl FnOnce(&mut Chain)) {
     if let Some(chain) = chains.get_mut(usize::from(head)) {
-        chain.ahead += 1;
-        chain.back.get_or_insert(back);
+        chain.judge(step);
+        change(chain);
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Retry {
     since: Instant,
     /// How often a back end was lost, for the log.
     pub(crate) losses: u64,
-    /// How often it could not be used when it was back.
+    /// How often one could not be used that was there.
     pub(crate) failures: u64,
 }
 
@@ -34,16 +34,16 @@ impl Retry {
     /// A back end is there.
     pub(crate) fn found(&mut self) {
         self.since = Instant::now();
-        self.failures = 0;
     }
 
-    /// The back end is gone: sets the timer for an attempt. One that never stays for long is looked for
-    /// as seldom as one that is absent.
-    pub(crate) fn lost(&mut self) -> io::Result<()> {
+    /// The back end is gone: sets the timer for an attempt, not sooner than `least` from now. One that
+    /// never stays for long is looked for as seldom as one that is absent.
+    pub(crate) fn lost(&mut self, least: Duration) -> io::Result<()> {
         self.losses = self.losses.saturating_add(1);
         if self.since.elapsed() > self.wait {
             self.wait = FIRST;
         }
+        self.wait = self.wait.max(least);
         self.again()
     }
 
@@ -69,7 +69,7 @@ mod tests {
         let mut retry = Retry::new().unwrap();
         let waits = (0..12).map(|_| {
             let wait = retry.wait;
-            retry.lost().unwrap();
+            retry.lost(Duration::ZERO).unwrap();
             retry.found();
             wait.as_millis()
         });
@@ -78,11 +78,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_slow_is_looked_for_later() {
+        let mut retry = Retry::new().unwrap();
+        retry.lost(Duration::from_secs(2)).unwrap();
+        assert_eq!(retry.wait, Duration::from_secs(4));
+    }
+
+    #[test]
     fn one_that_stayed_longer_than_the_last_wait_is_looked_for_at_once() {
         let mut retry = Retry::new().unwrap();
         (0..5).for_each(|_| retry.again().unwrap());
         retry.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        retry.lost().unwrap();
+        retry.lost(Duration::ZERO).unwrap();
         assert_eq!((retry.wait, retry.losses), (2 * FIRST, 1));
     }
 }

@@ -77,12 +77,15 @@ impl Search {
 /// Connects, and looks at what the back end has for a device with `settings`.
 fn look(socket: &Path, settings: &Settings) -> Result<Found, BackendError> {
     let mut session = Session::open(socket)?;
-    let wanted = settings.queues;
-    if let Some(offered) = session.queues()?
-        && offered < u64::from(wanted)
-    {
+    let Settings { queues, space, .. } = settings;
+    // One that cannot tell has as many as each device of the type.
+    let (wanted, offered) = match session.queues()? {
+        Some(offered) => (space.counted(*queues), Some(offered)),
+        None => (*queues, space.fewest().map(u64::from)),
+    };
+    if let Some(offered) = offered.filter(|offered| *offered < u64::from(wanted)) {
         return Err(BackendError::Queues { wanted, offered });
     }
-    let config = settings.space.read(&mut session, wanted)?;
+    let config = space.read(&mut session, *queues)?;
     Ok((session, config))
 }

@@ -12,7 +12,8 @@ use crate::{
     channel::Channel,
     inflight::{self, Inflight},
     message::{self, Request},
-    socket::{Received, Socket},
+    patience::Patience,
+    socket::Socket,
     table::Table,
 };
 
@@ -31,12 +32,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects to the back end at `path`, and begins a conversation in which it introduces itself.
+    /// Connects to the back end at `path`, which introduces itself.
     pub(crate) fn open(path: &Path) -> Result<Self, BackendError> {
         let connected = Socket::connect(path);
         let absent = |source| BackendError::Connect { socket: path.to_owned(), source };
-        let mut socket = connected.map_err(absent)?;
-        socket.begin();
+        let socket = connected.map_err(absent)?;
         let mut session = Self { socket, features: 0, protocol: 0, channel: None, active: false };
         let features = session.number(message::GET_FEATURES)?;
         if features & feature::VERSION_1 == 0 {
@@ -57,9 +57,9 @@ impl Session {
         Ok(session)
     }
 
-    /// Begins a conversation: what follows must be over within [`PATIENCE`](crate::socket::PATIENCE).
-    pub(crate) fn begin(&mut self) {
-        self.socket.begin();
+    /// How long it may still keep this end waiting.
+    pub(crate) fn patience(&mut self) -> &mut Patience {
+        &mut self.socket.patience
     }
 
     pub(crate) fn has(&self, protocol: u64) -> bool {
@@ -119,10 +119,10 @@ impl Session {
         let body = inflight::wanted(queues, size);
         let request = message::GET_INFLIGHT_FD;
         self.send(request, &body, &[], false)?;
-        let (answer, file) = self.socket.answer(request, body.len())?;
-        let what = "no file descriptor";
-        let nonsense = || BackendError::Nonsense { request: request.1, what: what.into() };
-        Inflight::of(answer, file.ok_or_else(nonsense)?, (queues, size))
+        let answer = self.socket.answer(request, body.len(), 1)?;
+        let nonsense = || BackendError::Nonsense { request: request.1, what: "no file".into() };
+        Inflight::check(&answer, self.socket.file().ok_or_else(nonsense)?, (queues, size))?;
+        self.socket.take_file().map(|file| Inflight::new(answer, file)).ok_or_else(nonsense)
     }
 
     /// Gives it the memory in which its predecessor noted what is in flight.
@@ -187,7 +187,7 @@ impl Session {
     }
 
     /// What it means that the socket is readable while nothing was asked.
-    pub(crate) fn unasked(&self) -> Option<BackendError> {
+    pub(crate) fn unasked(&mut self) -> Option<BackendError> {
         self.socket.unasked()
     }
 
@@ -204,7 +204,7 @@ impl Session {
     /// The `len` bytes with which `request` is answered.
     fn ask(&mut self, request: Request, body: &[u8], len: usize) -> Result<Vec<u8>, BackendError> {
         self.send(request, body, &[], false)?;
-        without_file(request, self.socket.answer(request, len)?)
+        self.socket.answer(request, len, 0)
     }
 
     fn number(&mut self, request: Request) -> Result<u64, BackendError> {
@@ -219,7 +219,7 @@ impl Session {
         if !heard {
             return Ok(());
         }
-        let answer = without_file(request, self.socket.answer(request, 8)?)?;
+        let answer = self.socket.answer(request, 8, 0)?;
         if answer.iter().any(|byte| *byte != 0) {
             return Err(BackendError::Refused { request: request.1 });
         }
@@ -230,16 +230,5 @@ impl Session {
 impl AsRawFd for Session {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
-    }
-}
-
-fn without_file(
-    request: Request,
-    (answer, file): (Vec<u8>, Option<Received>),
-) -> Result<Vec<u8>, BackendError> {
-    let what = || "a file descriptor where none belongs".into();
-    match file {
-        Some(_) => Err(BackendError::Nonsense { request: request.1, what: what() }),
-        None => Ok(answer),
     }
 }

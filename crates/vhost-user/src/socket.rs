@@ -2,8 +2,9 @@
 
 use std::{
     io::{self, IoSliceMut},
+    mem::MaybeUninit,
     os::{
-        fd::{AsFd, AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     path::Path,
@@ -11,49 +12,32 @@ use std::{
 };
 
 use nix::{
-    cmsg_space,
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{
-        AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-        recvmsg, socket,
-    },
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+};
+use rustix::{
+    cmsg_space,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg},
 };
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::{
     BackendError,
     message::{self, HEADER, Request},
+    patience::{PATIENCE, Patience},
 };
 
-/// How long a conversation may take: what a caller does at once, requests and answers together.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-
-/// As many file descriptors as can come with a message: what does not fit could not be closed.
+/// As many file descriptors as can come with a message.
 const MOST_FILES: usize = 253;
 
-/// A file that came with a message.
-#[derive(Debug)]
-pub(crate) struct Received(RawFd);
-
-impl AsRawFd for Received {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        // There is nothing to be done about an error.
-        let _ = nix::unistd::close(self.0);
-    }
-}
-
-/// A connection. It blocks no longer than until the end of the conversation.
+/// A connection. It blocks no longer than there is [`Patience`].
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: UnixStream,
-    until: Instant,
+    pub(crate) patience: Patience,
+    /// What came with the last message; what should not have come is not closed before the connection.
+    files: Vec<OwnedFd>,
 }
 
 impl Socket {
@@ -67,12 +51,7 @@ impl Socket {
 
     /// A connection over `stream`, which does not block.
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, until: Instant::now() }
-    }
-
-    /// Begins a conversation.
-    pub(crate) fn begin(&mut self) {
-        self.until = Instant::now() + PATIENCE;
+        Self { stream, patience: Patience::new(Instant::now()), files: Vec::new() }
     }
 
     /// Sends a request.
@@ -92,16 +71,16 @@ impl Socket {
         Ok(())
     }
 
-    /// The answer to `request`, which has `len` bytes after its header, and the file that came with
-    /// it.
+    /// The answer to `request`, which has `len` bytes after its header, and so many files with it.
     pub(crate) fn answer(
         &mut self,
         request: Request,
         len: usize,
-    ) -> Result<(Vec<u8>, Option<Received>), BackendError> {
+        files: usize,
+    ) -> Result<Vec<u8>, BackendError> {
         let nonsense = |what| BackendError::Nonsense { request: request.1, what };
         let mut header = [0; HEADER];
-        let file = self.fill(request, &mut header)?;
+        self.fill(request, &mut header)?;
         let found = message::answer(request, &header).map_err(nonsense)?;
         if found == 0 && len > 0 {
             return Err(BackendError::Refused { request: request.1 });
@@ -110,40 +89,50 @@ impl Socket {
             return Err(nonsense(format!("{found} bytes; it should be {len}")));
         }
         let mut body = vec![0; len];
-        match self.fill(request, &mut body)? {
-            Some(_) => Err(nonsense("a file descriptor in the middle of a message".into())),
-            None => Ok((body, file)),
+        self.fill(request, &mut body)?;
+        if self.files.len() != files {
+            let found = self.files.len();
+            return Err(nonsense(format!("{found} file descriptors; it should be {files}")));
         }
+        self.patience.answered();
+        Ok(body)
+    }
+
+    /// The file that came with the last answer.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.files.last().map(AsFd::as_fd)
+    }
+
+    /// The same, for good.
+    pub(crate) fn take_file(&mut self) -> Option<OwnedFd> {
+        self.files.pop()
     }
 
     /// Receives until `bytes` is full.
-    fn fill(
-        &mut self,
-        request: Request,
-        bytes: &mut [u8],
-    ) -> Result<Option<Received>, BackendError> {
-        let (mut done, mut file) = (0, None);
+    fn fill(&mut self, request: Request, bytes: &mut [u8]) -> Result<(), BackendError> {
+        let nonsense =
+            |what: &str| BackendError::Nonsense { request: request.1, what: what.into() };
+        let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match receive(&self.stream, rest) {
-                Ok((0, _)) => return Err(BackendError::Closed { request: Some(request.1) }),
-                Ok((count, files)) => {
-                    done += count;
-                    for more in files {
-                        if file.replace(more).is_some() {
-                            let what = "more than one file descriptor".into();
-                            return Err(BackendError::Nonsense { request: request.1, what });
-                        }
-                    }
+            match receive(&self.stream, rest, &mut self.files) {
+                Ok(Piece { cut: true, .. }) => return Err(nonsense(CUT)),
+                Ok(Piece { count: 0, .. }) => {
+                    return Err(BackendError::Closed { request: Some(request.1) });
                 }
-                Err(error) => self.overcome(request, error.into(), PollFlags::POLLIN)?,
+                // Each byte could bring as many as a message can carry.
+                Ok(_) if self.files.len() > 1 => {
+                    return Err(nonsense("more than one file descriptor"));
+                }
+                Ok(Piece { count, .. }) => done += count,
+                Err(error) => self.overcome(request, error, PollFlags::POLLIN)?,
             }
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Waits, if `error` only says that it is too early.
     fn overcome(
-        &self,
+        &mut self,
         request: Request,
         error: io::Error,
         until: PollFlags,
@@ -155,29 +144,37 @@ impl Socket {
         }
     }
 
-    fn wait(&self, request: Request, flags: PollFlags) -> Result<(), BackendError> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+    fn wait(&mut self, request: Request, flags: PollFlags) -> Result<(), BackendError> {
+        let since = Instant::now();
+        let left = self.patience.left(since);
+        // The least that can be waited for.
+        if left < Duration::from_millis(1) {
             return Err(BackendError::Silent { request: request.1, limit: PATIENCE });
         }
-        // Rounded up: a wait of 0 ms is none.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+        let timeout = PollTimeout::try_from(left);
         let mut fds = [PollFd::new(self.stream.as_fd(), flags)];
-        match poll(&mut fds, timeout.unwrap_or(PollTimeout::ZERO)) {
+        let polled = poll(&mut fds, timeout.unwrap_or(PollTimeout::ZERO));
+        self.patience.spend(since, Instant::now());
+        match polled {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(BackendError::Io { request: request.1, source: error.into() }),
         }
     }
 
     /// What a readable socket means on which nothing was asked.
-    pub(crate) fn unasked(&self) -> Option<BackendError> {
-        match receive(&self.stream, &mut [0]) {
-            Ok((0, _)) | Err(Errno::ECONNRESET) => Some(BackendError::Closed { request: None }),
-            Err(Errno::EAGAIN | Errno::EINTR) => None,
-            Ok(_) | Err(_) => {
-                let what = "a message that nobody asked for".into();
-                Some(BackendError::Nonsense { request: "nothing", what })
-            }
+    pub(crate) fn unasked(&mut self) -> Option<BackendError> {
+        let closed = BackendError::Closed { request: None };
+        let nonsense =
+            |what: &str| Some(BackendError::Nonsense { request: "nothing", what: what.to_owned() });
+        match receive(&self.stream, &mut [0], &mut self.files) {
+            Ok(Piece { cut: true, .. }) => nonsense(CUT),
+            Ok(Piece { count: 0, .. }) => Some(closed),
+            Ok(_) => nonsense("a message that nobody asked for"),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => None,
+                io::ErrorKind::ConnectionReset => Some(closed),
+                _ => Some(BackendError::Io { request: "nothing", source: error }),
+            },
         }
     }
 }
@@ -188,18 +185,31 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Receives what is there: how many bytes, and the files that came with them.
+/// What is wrong about a [`Piece`] that was cut.
+pub(crate) const CUT: &str = "more file descriptors than can be taken";
+
+/// What was there to be received.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) count: usize,
+    /// More files came than this process has room for.
+    pub(crate) cut: bool,
+}
+
+/// Receives what is there, and the files that are with it.
 pub(crate) fn receive(
     stream: &UnixStream,
     bytes: &mut [u8],
-) -> Result<(usize, Vec<Received>), Errno> {
-    let mut space = cmsg_space!([RawFd; MOST_FILES]);
-    let mut parts = [IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let files = message.cmsgs()?.filter_map(|part| match part {
-        ControlMessageOwned::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    Ok((message.bytes, files.flatten().map(Received).collect()))
+    files: &mut Vec<OwnedFd>,
+) -> io::Result<Piece> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = part {
+            files.extend(more);
+        }
+    }
+    Ok(Piece { count: message.bytes, cut: message.flags.contains(ReturnFlags::CTRUNC) })
 }

@@ -65,6 +65,24 @@ impl Space {
         }
     }
 
+    /// How many queues a back end must have that says how many it has, for a device with `queues`. Those
+    /// of network cards count pairs, though the protocol does not say so.
+    pub(crate) fn counted(&self, queues: u16) -> u16 {
+        match self {
+            Self::Net(_) => queues / 2,
+            Self::Block | Self::Fs(_) | Self::Other(_) => queues,
+        }
+    }
+
+    /// How many queues of this type a back end has that does not say how many, if the type tells.
+    pub(crate) fn fewest(&self) -> Option<u16> {
+        match self {
+            Self::Block => Some(1),
+            Self::Net(_) | Self::Fs(_) => Some(2),
+            Self::Other(_) => None,
+        }
+    }
+
     /// Whether the driver may write `len` bytes at `offset`.
     pub(crate) fn is_writable(&self, offset: usize, len: usize) -> bool {
         match self {
@@ -119,6 +137,12 @@ mod tests {
         assert_eq!(net.features(0), NET_MAC);
         assert_eq!(Space::Fs("a".into()).features(1 | 1 << 29), 1 << 29);
         assert_eq!(Space::Other(0).features(!0), !0);
+    }
+
+    #[test]
+    fn queues_of_a_network_card_are_counted_in_pairs() {
+        assert_eq!(Space::Net([0; 6]).counted(2), 1);
+        assert_eq!(Space::Fs("a".into()).counted(2), 2);
     }
 
     #[test]

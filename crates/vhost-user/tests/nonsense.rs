@@ -7,16 +7,19 @@ mod backend;
 use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
+    sync::atomic::Ordering::SeqCst,
     thread,
     time::Instant,
 };
 
 use backend::{Backend, Lie, Options, PROTOCOL, Scratch, VERSION_1, wait_until};
 use purlin_vhost_user::{BackendError, Settings, VhostUser};
-use virtio::conformance::Driver;
+use virtio::{Handle, conformance::Driver};
 
 type Block = VhostUser<2>;
 
+/// REPLY_ACK and CONFIG.
+const PROTOCOL_WITHOUT_MQ: u64 = 1 << 3 | 1 << 9;
 const GET_FEATURES: u32 = 1;
 const SET_FEATURES: u32 = 2;
 const SET_OWNER: u32 = 3;
@@ -182,8 +185,35 @@ fn a_back_end_that_lacks_something_is_refused_with_what_it_lacks() {
     }
 }
 
-/// A driver whose back end lies when `act` has it asked something; then a good one comes.
-fn outlives(request: u32, lie: Lie, act: fn(&mut Driver)) {
+#[test]
+fn a_back_end_that_cannot_say_how_many_queues_it_has_has_no_more_than_every_one() {
+    let options = Options { protocol: PROTOCOL_WITHOUT_MQ, ..Options::default() };
+    let scratch = Scratch::new();
+    let _backend = Backend::new(&scratch.socket("a"), options);
+    let two = Settings::block().queues(2).unwrap();
+    let error = Block::connect(scratch.socket("a"), two).unwrap_err().to_string();
+    assert!(error.contains("has 1 queues; the device is to have 2"), "{error}");
+    Block::connect(scratch.socket("a"), Settings::block()).unwrap();
+    VhostUser::<26>::connect(scratch.socket("a"), Settings::fs("home").unwrap()).unwrap();
+}
+
+#[test]
+fn a_pair_of_queues_is_one_to_the_back_end_of_a_network_card() {
+    for (queues, does) in [(0, false), (1, true), (2, true)] {
+        let scratch = Scratch::new();
+        let _backend = Backend::new(&scratch.socket("a"), Options { queues, ..Options::default() });
+        let net = Settings::net([2, 0, 0, 0, 0, 1]);
+        let card = VhostUser::<1>::connect(scratch.socket("a"), net);
+        assert_eq!(card.is_ok(), does, "{queues}: {card:?}");
+    }
+}
+
+/// A driver whose back end lies when `act` has it asked something: it is lost.
+fn loses(
+    request: u32,
+    lie: Lie,
+    act: fn(&mut Driver),
+) -> (Driver, Handle<Block>, Backend, Scratch) {
     let scratch = Scratch::new();
     let backend = Backend::new(&scratch.socket("a"), lying(request, lie));
     let block = Block::connect(scratch.socket("a"), Settings::block()).unwrap();
@@ -195,6 +225,13 @@ fn outlives(request: u32, lie: Lie, act: fn(&mut Driver)) {
         !handle.with(|block| block.is_connected())
     });
     assert!(!driver.is_broken(), "{what}: the driver is told to reset the device");
+    (driver, handle, backend, scratch)
+}
+
+/// The same; then a good one comes.
+fn outlives(request: u32, lie: Lie, act: fn(&mut Driver)) {
+    let (mut driver, handle, backend, scratch) = loses(request, lie, act);
+    let what = format!("request {request}, {lie:?}");
     drop(backend);
 
     let _backend = Backend::new(&scratch.socket("a"), Options::default());
@@ -234,6 +271,34 @@ fn a_wrong_answer_in_a_reset_makes_the_device_wait_for_a_better_back_end() {
             driver.write_config(32, &[0]);
         });
     }
+}
+
+#[test]
+fn a_file_descriptor_that_takes_long_to_close_keeps_nobody_waiting() {
+    let begun = Instant::now();
+    for request in [SET_MEM_TABLE, GET_INFLIGHT_FD, GET_VRING_BASE] {
+        loses(request, Lie::Lingering, |driver| {
+            driver.start(driver.offered());
+            driver.reset();
+        });
+    }
+    // Each closing takes half a minute.
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn events_that_a_back_end_has_made_block_keep_nobody_waiting() {
+    let scratch = Scratch::new();
+    let options = lying(18, Lie::Close);
+    options.blocks.store(true, SeqCst);
+    let _backend = Backend::new(&scratch.socket("a"), options);
+    let block = Block::connect(scratch.socket("a"), Settings::block()).unwrap();
+    let (mut driver, handle) = Driver::with_handle(virtio::mmio(block));
+    driver.start(driver.offered());
+    wait_until("it is lost", || {
+        driver.run();
+        !handle.with(|block| block.is_connected())
+    });
 }
 
 #[test]

@@ -6,9 +6,11 @@ mod backend;
 use std::sync::atomic::Ordering::SeqCst;
 
 use backend::{
-    BACKEND_REQ, Backend, CONFIG, EVENT_IDX, INDIRECT, INFLIGHT, MQ, Options, PROTOCOL, Scratch,
+    BACKEND_REQ, Backend, CONFIG, EVENT_IDX, INDIRECT, INFLIGHT, Lie, MQ, Options, PROTOCOL,
+    Scratch,
 };
 use backend::{SECTORS, count, wait_until};
+use device::Persist;
 use memory::{Bytes, GuestAddress};
 use purlin_vhost_user::{Settings, VhostUser};
 use virtio::{
@@ -18,6 +20,8 @@ use virtio::{
 };
 
 type Block = VhostUser<2>;
+
+const GET_VRING_BASE: u32 = 11;
 
 fn driver(scratch: &Scratch, settings: Settings) -> (Driver, Handle<Block>) {
     let block = Block::connect(scratch.socket("a"), settings).unwrap();
@@ -175,11 +179,24 @@ fn requests_in_flight_are_followed_if_the_back_end_does_not_note_them() {
     assert_eq!(survives(CONFIG), 0);
 }
 
+#[test]
+fn requests_that_were_noted_are_found_by_a_back_end_that_knows_of_no_notes() {
+    assert_eq!(survives_as([MQ | CONFIG | INFLIGHT, CONFIG]), 3);
+}
+
 /// A back end that ends every second request dies, another one takes its place: how often memory was
 /// made for notes.
 fn survives(protocol: u64) -> usize {
+    survives_as([protocol; 2])
+}
+
+/// The same with two kinds of back ends, in turn.
+fn survives_as(protocols: [u64; 2]) -> usize {
     let scratch = Scratch::new();
-    let options = Options { protocol, ..Options::default() };
+    let first = Options { protocol: protocols[0], ..Options::default() };
+    let mut kinds =
+        [first.clone(), Options { protocol: protocols[1], ..first }].into_iter().cycle();
+    let mut options = kinds.next().unwrap();
     let mut backend = Some(Backend::new(&scratch.socket("a"), options.clone()));
     let (mut driver, handle) = driver(&scratch, Settings::block());
     driver.start(feature::EVENT_IDX);
@@ -193,6 +210,7 @@ fn survives(protocol: u64) -> usize {
         loses(&mut driver, &handle);
 
         options.skips.store(false, SeqCst);
+        options = kinds.next().unwrap();
         backend = Some(Backend::new(&scratch.socket("a"), options.clone()));
         let mut used = answers(&mut driver, 0, 4);
         used.sort_unstable();
@@ -221,6 +239,39 @@ fn a_driver_is_interrupted_for_what_a_back_end_ended_before_it_died() {
     loses(&mut driver, &handle);
     driver.run();
     assert!(driver.raised() > raised);
+}
+
+#[test]
+fn a_driver_is_interrupted_for_what_a_back_end_ended_before_it_died_in_a_stop() {
+    let scratch = Scratch::new();
+    let options = Options { lie: Some((GET_VRING_BASE, Lie::Close)), ..Options::default() };
+    let _backend = Backend::new(&scratch.socket("a"), options.clone());
+    let (mut driver, handle) = driver(&scratch, Settings::block());
+    driver.start(driver.offered());
+    reads(&mut driver, 0);
+    options.mute.store(true, SeqCst);
+    ask(&mut driver, 0, (0, 1));
+    answers(&mut driver, 0, 1);
+    let raised = driver.raised();
+    driver.save();
+    assert!(!handle.with(|block| block.is_connected()));
+    driver.run();
+    assert!(driver.raised() > raised);
+}
+
+#[test]
+fn a_back_end_that_says_it_stopped_where_it_cannot_have_is_not_believed() {
+    let scratch = Scratch::new();
+    let options = Options { lie: Some((GET_VRING_BASE, Lie::Beyond)), ..Options::default() };
+    let _backend = Backend::new(&scratch.socket("a"), options);
+    // It would panic if a ring went on elsewhere.
+    let _other = Backend::new(&scratch.socket("b"), Options::default());
+    let (mut driver, _) = driver(&scratch, Settings::block());
+    driver.start(driver.offered());
+    reads(&mut driver, 0);
+    let block = Block::connect(scratch.socket("b"), Settings::block()).unwrap();
+    let mut driver = driver.transplant(virtio::mmio(block));
+    reads(&mut driver, 0);
 }
 
 #[test]
@@ -349,6 +400,29 @@ fn a_saved_disk_goes_on_with_another_back_end() {
     answers(&mut driver, 0, 1);
     holds(&driver, (0, 5));
     reads(&mut driver, 0);
+}
+
+#[test]
+fn what_only_the_notes_of_a_back_end_tell_is_not_saved_without_it() {
+    for (protocol, saves) in [(MQ | CONFIG | INFLIGHT, false), (CONFIG, true)] {
+        let scratch = Scratch::new();
+        let options = Options { protocol, ..Options::default() };
+        let backend = Backend::new(&scratch.socket("a"), options.clone());
+        let (mut driver, handle) = driver(&scratch, Settings::block());
+        driver.start(driver.offered());
+        reads(&mut driver, 0);
+        driver.save();
+        driver.run();
+        options.holds.store(true, SeqCst);
+        let before = count(&options.taken);
+        ask(&mut driver, 0, (0, 1));
+        wait_until("it is taken", || count(&options.taken) > before);
+        drop(backend);
+        loses(&mut driver, &handle);
+        assert_eq!(handle.with(|block| block.save().is_ok()), saves);
+        driver.reset();
+        assert!(handle.with(|block| block.save().is_ok()), "nothing is in flight");
+    }
 }
 
 #[test]

@@ -140,23 +140,61 @@ pub(crate) fn fresh<T>(topic: &str, fetch: impl Fn() -> Result<T>) -> Result<T> 
 /// Fetches a package into `dir` and unpacks it there without installing it. Needs no root.
 pub(crate) fn unpack(topic: &str, package: &str, dir: &Path) -> Result<()> {
     say(topic, &format!("fetching {package} (apt-get download)"));
-    download(package, dir)?;
-    let files = fs::read_dir(dir).at("read", dir)?;
-    let deb = files
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension() == Some(OsStr::new("deb")))
-        .ok_or_else(|| Error::new(format!("apt-get downloaded no file for {package}")))?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(dir))?;
-    fs::remove_file(&deb).at("remove", &deb)
+    run(apt_get().args(["download", package]).current_dir(dir))?;
+    if unpack_all(dir)? == 0 {
+        return Err(Error::new(format!("apt-get downloaded no file for {package}")));
+    }
+    Ok(())
 }
 
-fn download(package: &str, dir: &Path) -> Result<()> {
+/// The same of `packages` as the `sources.list` in `state` has them, which may name another release
+/// than this machine's. `state` is a directory with `lists/partial` in it.
+pub(crate) fn unpack_from(state: &Path, packages: &[&str], dir: &Path) -> Result<()> {
+    let command = || {
+        let mut command = apt_get();
+        for (option, value) in [
+            ("Dir::State", state.to_path_buf()),
+            ("Dir::State::status", "/dev/null".into()),
+            ("Dir::Cache", state.join("cache")),
+            ("Dir::Etc::sourcelist", state.join("sources.list")),
+            ("Dir::Etc::sourceparts", "-".into()),
+            // Nothing but the packages themselves.
+            ("Acquire::Languages", "none".into()),
+            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".into()),
+        ] {
+            command.arg("-o").arg(format!("{option}={}", value.display()));
+        }
+        command
+    };
+    // It is no error of apt's own if a list cannot be had.
+    run(command().args(["-o", "APT::Update::Error-Mode=any", "update"]))?;
+    run(command().arg("download").args(packages).current_dir(dir))?;
+    let count = unpack_all(dir)?;
+    if count == packages.len() {
+        return Ok(());
+    }
+    Err(Error::new(format!("apt-get downloaded {count} of the packages {}", packages.join(", "))))
+}
+
+fn apt_get() -> Command {
     // As root, apt would fetch as the user _apt, who often may not write to the directory.
     let mut command = Command::new("apt-get");
     if Uid::effective().is_root() {
         command.args(["-o", "APT::Sandbox::User=root"]);
     }
-    run(command.args(["download", package]).current_dir(dir)).map(drop)
+    command
+}
+
+/// Unpacks the packages in `dir` there: how many there were.
+fn unpack_all(dir: &Path) -> Result<usize> {
+    let files = fs::read_dir(dir).at("read", dir)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let packages: Vec<_> =
+        files.filter(|path| path.extension() == Some(OsStr::new("deb"))).collect();
+    for package in &packages {
+        run(Command::new("dpkg-deb").arg("-x").arg(package).arg(dir))?;
+        fs::remove_file(package).at("remove", package)?;
+    }
+    Ok(packages.len())
 }
 
 /// A package unpacked in the cache under `unpacked/`, fetched if it isn't there yet.

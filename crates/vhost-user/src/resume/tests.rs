@@ -108,6 +108,19 @@ fn a_ring_whose_chains_ended_in_order_is_left_as_it_is() {
 }
 
 #[test]
+fn a_server_stops_between_what_it_used_and_what_it_was_offered() {
+    let model = Model::new(1);
+    for (used, offered) in [(10_u16, 15_u16), (u16::MAX - 2, 2)] {
+        model.put(DEVICE + 2, used);
+        model.put(DRIVER + 2, offered);
+        let possible = (0..=u16::MAX).filter(|next| is_possible(&model.ring, *next));
+        let mut expected: Vec<_> = (0..=5).map(|step| used.wrapping_add(step)).collect();
+        expected.sort_unstable();
+        assert_eq!(possible.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn chains_that_were_overtaken_are_taken_again_and_no_others() {
     for seed in 1..200 {
         for every in [1, 7, 50] {
@@ -153,4 +166,92 @@ fn a_ring_that_makes_no_sense_is_left_as_it_is() {
     model.put(DRIVER + 2, 10);
     assert_eq!(track().mend(&model.ring), 0);
     assert_eq!(load(&model.ring, DRIVER + 4), u16::MAX);
+}
+
+/// What was said of the chains by looking at all of them at every index: the definition.
+fn plainly(rings: &Rings<'_>) -> Vec<(u16, u16)> {
+    #[derive(Clone, Default)]
+    struct Chain {
+        ahead: i32,
+        most: i32,
+        least: i32,
+        votes: u32,
+        back: Option<u16>,
+    }
+    let judge = |chains: &mut Vec<Chain>| {
+        for chain in chains {
+            chain.most = chain.most.max(chain.ahead);
+            chain.least = chain.least.min(chain.ahead);
+            chain.votes += u32::from(chain.ahead > 0);
+        }
+    };
+    let offer = |chains: &mut Vec<Chain>, head: u16, back: u16| {
+        if let Some(chain) = chains.get_mut(usize::from(head)) {
+            chain.ahead += 1;
+            chain.back.get_or_insert(back);
+        }
+    };
+    let recent = rings.offered.wrapping_sub(rings.used);
+    if recent > rings.ring.size {
+        return Vec::new();
+    }
+    let mut chains = vec![Chain::default(); rings.ring.size.into()];
+    for back in 0..recent {
+        offer(&mut chains, rings.offer(rings.offered.wrapping_sub(back + 1)), back);
+    }
+    judge(&mut chains);
+    for further in 1..=rings.ring.size - recent {
+        let index = rings.used.wrapping_sub(further);
+        offer(&mut chains, rings.offer(index), recent + further - 1);
+        if let Some(chain) = chains.get_mut(usize::from(rings.use_of(index))) {
+            chain.ahead -= 1;
+        }
+        judge(&mut chains);
+    }
+    let mut heads: Vec<_> = (0..)
+        .zip(&chains)
+        .filter_map(|(head, chain)| {
+            let verdict = (chain.most > 1, chain.least >= 0, chain.votes);
+            Some((verdict, chain.back?, head))
+        })
+        .collect();
+    heads.sort_unstable_by_key(|(verdict, back, _)| std::cmp::Reverse((*verdict, *back)));
+    heads.truncate(recent.into());
+    heads.into_iter().map(|(_, back, head)| (head, back)).collect()
+}
+
+fn agree(model: &Model, what: &str) {
+    let ring = &model.ring;
+    let rings = Rings { ring, used: next(ring), offered: load(ring, ring.driver + 2) };
+    let (mut found, mut expected) = (rings.in_flight(), plainly(&rings));
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{what}");
+}
+
+#[test]
+fn rings_of_a_driver_are_understood_as_by_looking_at_every_chain() {
+    for seed in 1..500 {
+        agree(&busy(seed, &mut track(), usize::MAX), &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn rings_full_of_anything_are_understood_as_by_looking_at_every_chain() {
+    for seed in 1..2000 {
+        let mut model = Model::new(seed * 0x1234_5677);
+        // Often the same few numbers, sometimes none that a chain has.
+        let range = [4, 16, usize::from(SIZE), 2 * usize::from(SIZE)][model.below(4)];
+        let number = |model: &mut Model| u16::try_from(model.below(range)).unwrap();
+        for slot in 0..u64::from(SIZE) {
+            let (offer, used) = (number(&mut model), number(&mut model));
+            model.put(DRIVER + 4 + 2 * slot, offer);
+            model.put(DEVICE + 4 + 8 * slot, used);
+        }
+        let used = u16::try_from(model.below(1 << 16)).unwrap();
+        let recent = u16::try_from(model.below(usize::from(SIZE) + 3)).unwrap();
+        model.put(DEVICE + 2, used);
+        model.put(DRIVER + 2, used.wrapping_add(recent));
+        agree(&model, &format!("seed {seed}"));
+    }
 }

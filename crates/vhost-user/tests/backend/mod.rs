@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -58,6 +58,18 @@ pub struct Options {
     pub taken: Arc<AtomicUsize>,
     /// Requests ended, in all.
     pub ended: Arc<AtomicUsize>,
+    /// Takes its time for every message, milliseconds.
+    pub slow: Arc<AtomicU64>,
+    /// Messages of the rings answered: those that the I/O thread waits for.
+    pub answered: Arc<AtomicUsize>,
+    /// Connections taken, in all.
+    pub connections: Arc<AtomicUsize>,
+    /// Says that its configuration has changed whenever it is asked for it.
+    pub flickers: Arc<AtomicBool>,
+    /// Makes the events of calls block, and fills them.
+    pub blocks: Arc<AtomicBool>,
+    /// How often it was asked for its configuration.
+    pub asked: Arc<AtomicUsize>,
 }
 
 /// What a back end may do in place of an answer.
@@ -87,12 +99,18 @@ pub enum Lie {
     File,
     /// With two of them.
     Files,
+    /// With as many as a message can carry.
+    AllFiles,
+    /// With a file descriptor whose closing takes half a minute.
+    Lingering,
     /// An answer, but no file descriptor with it.
     NoFile,
     /// Full of ones.
     Ones,
     /// Twice.
     Twice,
+    /// A number that is too large by a hundred.
+    Beyond,
 }
 
 impl Default for Options {
@@ -110,6 +128,12 @@ impl Default for Options {
             lie: None,
             taken: Arc::default(),
             ended: Arc::default(),
+            slow: Arc::default(),
+            answered: Arc::default(),
+            connections: Arc::default(),
+            flickers: Arc::default(),
+            blocks: Arc::default(),
+            asked: Arc::default(),
         }
     }
 }
@@ -154,6 +178,7 @@ fn accept(listener: &UnixListener, options: &Options, end: &EventFd) {
             return;
         }
         let (stream, _) = listener.accept().unwrap();
+        options.connections.fetch_add(1, SeqCst);
         serve::Connection::new(stream, options.clone()).run(end);
     }
 }

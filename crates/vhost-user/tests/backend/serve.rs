@@ -4,12 +4,25 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{Read, Write},
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::atomic::Ordering::SeqCst,
+    thread,
+    time::Duration,
 };
 
 use device::EventFd;
 use memory::{Backing, GuestAddress, Ram};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        socket::{setsockopt, sockopt::Linger},
+    },
+};
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
     sock_ctrl_msg::ScmSocket,
@@ -98,6 +111,11 @@ impl Connection {
                 END => return,
                 SOCKET => {
                     let Some(message) = self.receive() else { return };
+                    thread::sleep(Duration::from_millis(self.options.slow.load(SeqCst)));
+                    // SET_FEATURES, SET_MEM_TABLE, SET_VRING_* and GET_VRING_BASE.
+                    if matches!(message.code, 2 | 5 | 8..=13 | 18) {
+                        self.options.answered.fetch_add(1, SeqCst);
+                    }
                     let lie = self.options.lie.filter(|(code, _)| *code == message.code);
                     match lie {
                         Some((_, lie)) => {
@@ -170,6 +188,10 @@ impl Connection {
                 return Some((body.into_iter().flat_map(u32::to_ne_bytes).collect(), None));
             }
             24 => {
+                self.options.asked.fetch_add(1, SeqCst);
+                if self.options.flickers.load(SeqCst) {
+                    self.say_changed();
+                }
                 let mut body = message.body.clone();
                 let config = self.config();
                 let len = body.len() - 12;
@@ -186,7 +208,7 @@ impl Connection {
             }
             31 => {
                 self.options.regions.fetch_add(1, SeqCst);
-                let file: File = vmm_sys_util::tempfile::TempFile::new().unwrap().into_file();
+                let file: File = memfd_create(c"notes", MFdFlags::MFD_CLOEXEC).unwrap().into();
                 file.set_len(64 * 1024).unwrap();
                 let mut body = message.body.clone();
                 body[..8].copy_from_slice(&(64 * 1024_u64).to_ne_bytes());
@@ -228,7 +250,14 @@ impl Connection {
             8 => ring.size = u16::try_from(message.word(1)).unwrap(),
             9 => ring.places = [8, 24, 16].map(|offset| message.number(offset)),
             10 => ring.next = u16::try_from(message.word(1)).unwrap(),
-            13 => ring.call = Some(event_file()?),
+            13 => {
+                let mut call = event_file()?;
+                if self.options.blocks.load(SeqCst) {
+                    fcntl(&call, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                    call.write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
+                }
+                ring.call = Some(call);
+            }
             18 => return Some(()),
             _ => {
                 let kick = event_file()?;
@@ -248,8 +277,14 @@ impl Connection {
         ring.serve(&self.options);
         if self.options.grows.swap(false, SeqCst) {
             self.options.capacity *= 2;
-            let change: Vec<_> = [2_u32, 1, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
-            self.channel.as_mut().unwrap().write_all(&change).unwrap();
+            self.say_changed();
+        }
+    }
+
+    fn say_changed(&mut self) {
+        let change: Vec<_> = [2_u32, 1, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        if let Some(channel) = &mut self.channel {
+            channel.write_all(&change).unwrap();
         }
     }
 
@@ -278,10 +313,12 @@ impl Connection {
             Lie::WrongCode => code += 1,
             Lie::NoAnswer => flags = 1,
             Lie::WrongVersion => flags = 6,
-            Lie::File | Lie::Files => file = Some(File::open("/dev/null").unwrap()),
+            Lie::File | Lie::Files | Lie::AllFiles => file = Some(File::open("/dev/null").unwrap()),
+            Lie::Lingering => file = Some(lingering()),
             Lie::NoFile => file = None,
             Lie::Ones => body.fill(0xff),
             Lie::Twice => {}
+            Lie::Beyond => body[4] += 100,
         }
         let mut bytes: Vec<u8> =
             [code, flags, len].into_iter().flat_map(u32::to_ne_bytes).collect();
@@ -290,10 +327,32 @@ impl Connection {
         if lie == Lie::Files {
             fds.extend_from_within(..);
         }
+        if lie == Lie::AllFiles {
+            fds = fds.repeat(253);
+        }
+        if lie == Lie::Lingering {
+            // Closed here before the front end can have closed it, so that it is the front end that waits.
+            let _ = self.stream.send_with_fds(&[&bytes[..4]], &fds);
+            drop(file.take());
+            fds.clear();
+            bytes.drain(..4);
+        }
         let times = if lie == Lie::Twice { 2 } else { 1 };
         for _ in 0..times {
             let _ = self.stream.send_with_fds(&[&bytes[..]], &fds);
         }
         lie != Lie::HalfBody
     }
+}
+
+/// A connection with data that nobody reads, for which closing it waits.
+fn lingering() -> File {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // It lives as long as the test.
+    std::mem::forget(listener.accept().unwrap());
+    stream.set_nonblocking(true).unwrap();
+    while stream.write(&[0; 1 << 16]).is_ok() {}
+    setsockopt(&stream, Linger, &libc::linger { l_onoff: 1, l_linger: 30 }).unwrap();
+    OwnedFd::from(stream).into()
 }

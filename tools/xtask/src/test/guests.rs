@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{TOPIC, programs};
+use super::{TOPIC, passt, programs};
 use crate::{
     error::{AtPath, Error, Result},
     initramfs,
@@ -23,7 +23,8 @@ pub(crate) fn main(workspace: &Workspace) -> Result<ExitCode> {
 }
 
 /// Fetches and builds what is missing. The directory holds `bzImage`, `vmlinux` and `test.cpio` in
-/// `cloud` and in `generic`, `memtest86+`, `programs.img`, and `busybox`.
+/// `cloud` and in `generic`, `memtest86+`, `programs.img`, `busybox`, and where it can be had `passt`, which
+/// is a vhost-user back end.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     let directory = workspace.cache().join("guests");
     for flavour in [Flavour::Cloud, Flavour::Generic] {
@@ -40,6 +41,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     link(bzimage, &directory.join("memtest86+"))?;
     link(&programs::image(workspace)?, &directory.join("programs.img"))?;
     link(&initramfs::busybox(workspace, TOPIC)?, &directory.join("busybox"))?;
+    passt::link(workspace, &directory.join("passt"))?;
     Ok(directory)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod binaries;
 pub(crate) mod guests;
 mod licences;
 mod linux;
+mod passt;
 mod programs;
 
 use std::{
