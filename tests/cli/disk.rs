@@ -19,6 +19,35 @@ fn an_image_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_directory_is_no_image() {
+    let scratch = harness::Scratch::new("directory");
+    let dir = scratch.path("");
+    let Some(error) = refused(dir.to_str().unwrap()) else { return };
+    assert!(error.contains("is neither a regular file nor a block device"), "{error}");
+}
+
+#[test]
+fn a_qcow2_image_is_called_that_whatever_its_size() {
+    let scratch = harness::Scratch::new("odd-qcow2");
+    let mut bytes = qcow2("", &[]);
+    bytes.truncate(bytes.len() - 8); // as `qemu-img create` leaves it
+    let image = scratch.file("a.img", &bytes);
+    let image = image.display();
+    let Some(error) = refused(&image.to_string()) else { return };
+    assert!(error.contains("say format=qcow2 if it is one"), "{error}");
+    let Some(error) = refused(&format!("{image},format=raw")) else { return };
+    assert!(error.contains("begins as a qcow2 image does and has"), "{error}");
+}
+
+#[test]
+fn an_image_that_can_only_be_read_needs_to_be_said_so() {
+    // What is being run cannot be written, not even by root.
+    let own = std::env::current_exe().unwrap();
+    let Some(error) = refused(own.to_str().unwrap()) else { return };
+    assert!(error.contains("add read-only=on, or make it writable"), "{error}");
+}
+
+#[test]
 fn an_image_of_half_a_sector_is_refused_with_its_size() {
     let scratch = harness::Scratch::new("half-a-sector");
     let image = scratch.file("a.img", &[0; 700]);
@@ -112,7 +141,8 @@ fn what_is_behind_an_image_must_be_allowed_and_lead_to_an_end() {
     let dir = front.parent().unwrap();
     let (front, again) = (front.display(), again.display());
     let cases = [
-        (format!("{front},format=qcow2"), "no backing image was allowed; allow it"),
+        (format!("{front},format=qcow2"), "no backing image was allowed; allow it with backing="),
+        (format!("{front},format=qcow2,backing=/no/such"), "\"/no/such\", which cannot be found"),
         (format!("{front},format=qcow2,backing=/usr"), "is not \"/usr\" and not in it"),
         (format!("{again},format=qcow2,backing=on"), "the chain of images is a loop"),
         (format!("{front},backing=on"), "backing=, which goes with format=qcow2 only"),

@@ -1,15 +1,27 @@
 //! Disks under load: file systems, verification, room that is given back, an end without warning.
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
 
+use board::Hotplug;
 use disk::{Access, Backing, Disk, Qcow2, Raw};
 use harness::{Scratch, qcow2};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use vcpu::Vcpus;
+use virtio_blk::{Blk, BlkConfig, Engine};
+use vmm::config::{Bus, Config};
 
-use crate::{BOOT, Guest, value};
+use crate::{
+    BOOT, Guest,
+    inside::{config, machine, printed, run},
+    value,
+};
 
 const LEN: u64 = 64 << 20;
 /// What a file system, fio's files and the tables of an image take; much less than what is deleted.
@@ -18,7 +30,7 @@ const KEPT: u64 = 16 << 20;
 /// A raw image and a qcow2 one on top of another, and the flags for them.
 fn disks(scratch: &Scratch) -> [String; 4] {
     let raw = scratch.file("raw.img", &[]);
-    let file = std::fs::File::options().write(true).open(&raw).unwrap();
+    let file = File::options().write(true).open(&raw).unwrap();
     file.set_len(LEN).unwrap();
     scratch.file("base.qcow2", &qcow2(LEN, ""));
     let cow = scratch.file("cow.qcow2", &qcow2(LEN, "base.qcow2"));
@@ -77,4 +89,42 @@ fn what_was_flushed_is_there_after_the_vmm_was_killed() {
         disk.read_at(0, &mut found).unwrap();
         assert!(found == expected, "a disk of {} bytes", disk.len());
     }
+}
+
+/// Plugs a disk with the image at `path` in, and gives it another size twice.
+fn resize(cpus: &Vcpus, hotplug: &Hotplug, [console, path]: [&Path; 2]) -> Result<(), String> {
+    let failed = |error: &dyn std::error::Error| error.to_string();
+    printed(cpus, console, "PURLIN-READY")?;
+    let raw = Raw::open(path, Access::ReadWrite).map_err(|error| failed(&error))?;
+    let blk = Blk::new(raw, BlkConfig::default()).engine(Engine::IoUring);
+    let blk = virtio::pci(blk.map_err(|error| failed(&error))?);
+    let handle = hotplug.attach("disk", blk).map_err(|error| failed(&error))?;
+    let file = File::options().write(true).open(path).map_err(|error| failed(&error))?;
+    for (before, len) in [("PURLIN-SMALL ", 2 << 20), ("PURLIN-LARGE ", 1 << 19)] {
+        printed(cpus, console, before)?;
+        file.set_len(len).map_err(|error| failed(&error))?;
+        let told = handle.with(|blk| blk.resize()).map_err(|error| failed(&error))?;
+        assert_eq!(told, len);
+    }
+    printed(cpus, console, "PURLIN-LESS ").map(drop)
+}
+
+#[test]
+fn a_running_guest_follows_a_disk_that_grows_and_shrinks() {
+    let test = "a_running_guest_follows_a_disk_that_grows_and_shrinks";
+    let Some(guest) = Guest::new(test, "resize") else { return };
+    let scratch = Scratch::new(test);
+    let console = scratch.path("console");
+    let image = scratch.file("image", &[0; 1 << 20]);
+    let config = Config { bus: Bus::Pci, ..config(&guest, &console) };
+    let machine = machine(&config);
+    let hotplug = machine.hotplug().unwrap();
+    let ((), output) = run(machine, &console, |cpus| resize(cpus, &hotplug, [&console, &image]));
+
+    for (mark, sectors) in [("SMALL", "2048"), ("LARGE", "4096"), ("LESS", "1024")] {
+        assert_eq!(value(&output, &format!("PURLIN-{mark} ")), Some(sectors), "{output}");
+    }
+    let mut bytes = [0; 4];
+    File::open(&image).unwrap().read_exact_at(&mut bytes, (1 << 19) - 512).unwrap();
+    assert_eq!(&bytes, b"less");
 }

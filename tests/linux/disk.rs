@@ -28,6 +28,7 @@ fn a_stock_kernel_reads_and_writes_disks_and_gets_random_numbers() {
 
     let found = value(&output, "PURLIN-DISK ").expect(&output);
     assert_eq!(found, format!("sectors={} serial=data-disk first=made by the host", SIZE / 512));
+    assert_eq!(value(&output, "PURLIN-BLOCKS "), Some("512 4096 4096"), "{output}");
     assert!(output.contains("PURLIN-OK data"), "{output}");
     assert!(output.contains("PURLIN-OK read-only"), "{output}");
     assert_eq!(value(&output, "PURLIN-RNG "), Some("virtio_rng.0 4096"), "{output}");

@@ -45,6 +45,12 @@ impl Direct {
         Ok(direct)
     }
 
+    /// One for storage of `align` bytes a block, which a test does not have.
+    #[cfg(test)]
+    pub(crate) fn with_blocks(align: usize) -> Self {
+        Self { align, buffer: vec![0; PIECE + 2 * MOST] }
+    }
+
     pub(crate) fn align(&self) -> usize {
         self.align
     }

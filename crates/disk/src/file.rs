@@ -18,7 +18,16 @@ pub(crate) fn open(path: &Path, access: Access, flags: OFlag) -> Result<File, Op
     options.read(true).write(access == Access::ReadWrite);
     // A pipe without a writer must not keep us waiting.
     options.custom_flags((OFlag::O_NONBLOCK | flags).bits());
-    let file = options.open(path).map_err(failed)?;
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(OpenError::Kind { path: path.into() });
+        }
+        Err(source) if access == Access::ReadWrite && options.write(false).open(path).is_ok() => {
+            return Err(OpenError::ReadOnly { path: path.into(), source });
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let kind = file.metadata().map_err(failed)?.file_type();
     if kind.is_file() || kind.is_block_device() {
         return Ok(file);

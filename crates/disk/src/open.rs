@@ -42,11 +42,21 @@ pub enum OpenError {
         /// Which file.
         path: PathBuf,
     },
+    /// The host has it for reading only.
+    #[error(
+        "disk image {path:?} can be read but not written; open it read-only, or make it writable"
+    )]
+    ReadOnly {
+        /// Which file.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
     /// Someone else holds a lock on it.
     #[error(
-        "disk image {path:?} is in use and cannot be locked for {access}: another virtual machine \
-         (Purlin, QEMU, Cloud Hypervisor) or image tool has it open; stop that one, or open the \
-         image read-only in both"
+        "disk image {path:?} is in use and cannot be locked for {access}: another disk of this \
+         machine, another virtual machine (Purlin, QEMU, Cloud Hypervisor) or an image tool has it \
+         open; stop that one, or open the image read-only in both"
     )]
     Locked {
         /// Which file.
@@ -65,6 +75,17 @@ pub enum OpenError {
     /// The size is not one that a disk can have.
     #[error("disk image {path:?} has {len} bytes; it must be a positive multiple of 512")]
     Size {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        len: u64,
+    },
+    /// A qcow2 image that was opened as a raw one, and does not even have the size of one.
+    #[error(
+        "disk image {path:?} begins as a qcow2 image does and has {len} bytes; open it as a qcow2 \
+         image, or give it the size of a raw one, a positive multiple of 512"
+    )]
+    Qcow2 {
         /// Which file.
         path: PathBuf,
         /// Its size.

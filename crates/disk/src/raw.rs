@@ -47,7 +47,11 @@ impl Raw {
         let failed = |source| OpenError::Open { path: path.into(), access, source };
         let len = file::len(&file).map_err(failed)?;
         if len == 0 || !len.is_multiple_of(SECTOR) {
-            return Err(OpenError::Size { path: path.into(), len });
+            let path = path.into();
+            return Err(match begins_as_qcow2(&file) {
+                Ok(true) => OpenError::Qcow2 { path, len },
+                _ => OpenError::Size { path, len },
+            });
         }
         Ok(Self { file, access, len, direct: None })
     }
@@ -112,6 +116,12 @@ impl Raw {
     }
 }
 
+fn begins_as_qcow2(file: &File) -> io::Result<bool> {
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes == MAGIC.to_be_bytes())
+}
+
 const HOLE: FallocateFlags =
     FallocateFlags::FALLOC_FL_PUNCH_HOLE.union(FallocateFlags::FALLOC_FL_KEEP_SIZE);
 
@@ -163,11 +173,14 @@ impl Disk for Raw {
 
     fn refresh(&mut self) -> io::Result<u64> {
         let len = file::len(&self.file)?;
-        if len < SECTOR {
-            let why = format!("the image has {len} bytes left, which is less than a sector");
+        // Past the page cache, there are whole blocks only.
+        let block = self.direct.as_ref().and_then(|direct| u64::try_from(direct.align()).ok());
+        let block = block.unwrap_or(SECTOR).max(SECTOR);
+        if len < block {
+            let why = format!("the image has {len} bytes left, which is less than {block}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
-        self.len = len - len % SECTOR;
+        self.len = len - len % block;
         Ok(self.len)
     }
 }
@@ -181,7 +194,22 @@ impl AsFd for Raw {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
     use super::*;
+
+    #[test]
+    fn past_the_page_cache_a_disk_is_whole_blocks_whatever_the_file_grows_to() {
+        let file = File::from(memfd_create(c"disk", MFdFlags::empty()).unwrap());
+        let direct = Some(Direct::with_blocks(4096));
+        let mut disk = Raw { file, access: Access::ReadWrite, len: 4096, direct };
+        disk.file.set_len(3 * 4096 - 512).unwrap();
+        assert_eq!(disk.refresh().unwrap(), 2 * 4096);
+        disk.read_at(2 * 4096 - 512, &mut [0; 512]).unwrap();
+        disk.file.set_len(4096 - 512).unwrap();
+        assert!(disk.refresh().is_err());
+        assert_eq!(disk.len(), 2 * 4096);
+    }
 
     #[test]
     fn a_full_host_is_an_error() {

@@ -9,6 +9,7 @@
 )]
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
@@ -18,9 +19,15 @@ use io_uring::{
     types::{Fd, FsyncFlags},
 };
 use memory::{GuestMemory, Scatter};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+    unistd::fdatasync,
+};
 
-/// How often an answer that is none (`EAGAIN`) is asked for again, for each request.
+/// How often the kernel is asked again that says "not now" (`EAGAIN`): for each request, and in a row
+/// when requests are handed over.
 const TRIES: u8 = 100;
 
 /// What a request does. Offsets are bytes from the start of the file.
@@ -38,6 +45,10 @@ pub enum Operation {
 }
 
 /// Requests to one file, up to a fixed number at a time. They are done in any order.
+///
+/// Should the kernel refuse to take any (the call fails, not a request), then what it has not taken,
+/// and all that is started from then on, is read and written one by one by [`run`](Self::run) itself.
+/// What it had taken before stays under way until it has answered.
 pub struct Uring {
     ring: IoUring,
     event: EventFd,
@@ -48,9 +59,13 @@ pub struct Uring {
     /// needed, and kept.
     slots: Box<[Option<Box<Slot>>]>,
     free: Vec<u16>,
-    /// How many entries the kernel has not been told of.
-    queued: usize,
-    failures: u64,
+    /// The slots of entries that the kernel has not taken, in the order of the ring.
+    queued: VecDeque<u16>,
+    /// Calls in a row of which the kernel took nothing.
+    refusals: u8,
+    /// The kernel is asked for nothing any more: what is in the ring now, it must never take, because
+    /// the slots are used again.
+    refused: bool,
 }
 
 struct Slot {
@@ -80,7 +95,8 @@ impl Uring {
         let slots = (0..depth).map(|_| None).collect();
         // The first are used first, so that few stay few.
         let free = (0..depth).rev().collect();
-        Ok(Self { ring, event, file, slots, free, queued: 0, failures: 0 })
+        let queued = VecDeque::with_capacity(depth.into());
+        Ok(Self { ring, event, file, slots, free, queued, refusals: 0, refused: false })
     }
 
     /// A descriptor that becomes readable when a request is done; to be watched edge-triggered, and
@@ -125,41 +141,73 @@ impl Uring {
         let entry = slot.entry(index, &self.file)?;
         // The slot is the kernel's from here on.
         self.free.pop();
-        self.push(&entry);
+        self.push(index, &entry);
         Ok(())
+    }
+
+    /// Whether requests are done one by one, because the kernel has refused to take any.
+    pub fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Hands over what was started, in one system call, and calls `done` with each request that is
     /// done by now: its tag, how many bytes of it were, and why not all.
     pub fn run(&mut self, mut done: impl FnMut(u64, usize, io::Result<()>)) {
         loop {
-            if let Err(error) = self.submit() {
-                self.failures = self.failures.saturating_add(1);
-                if self.failures.is_power_of_two() {
-                    let count = self.failures;
-                    log::warn!("io_uring takes no requests: {error} ({count} times so far)");
-                }
-                // Whoever waits for the source tries again.
-                let _ = self.event.write(1);
-                self.reap(&mut done);
+            let again = self.submit();
+            self.reap(&mut done);
+            if self.refused {
+                self.perform(&mut done);
+            }
+            if self.queued.is_empty() {
                 return;
             }
-            self.reap(&mut done);
-            if self.queued == 0 {
+            if again {
+                // Whoever waits for the source tries again.
+                let _ = self.event.write(1);
                 return;
             }
         }
     }
 
-    fn submit(&mut self) -> io::Result<()> {
-        while self.queued > 0 {
-            match self.ring.submit() {
-                Ok(count) => self.queued = self.queued.saturating_sub(count.max(1)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Hands over what was started; whether the kernel has not taken all of it, and may later.
+    fn submit(&mut self) -> bool {
+        while !self.queued.is_empty() && !self.refused {
+            let error = self.ring.submit().err();
+            // Nobody but this call moves the ring's head, and the kernel answers all that is behind
+            // it. What is before it, it has not looked at.
+            let left = self.ring.submission().len();
+            let taken = self.queued.len().saturating_sub(left);
+            self.queued.drain(..taken);
+            self.refusals = if taken > 0 { 0 } else { self.refusals.saturating_add(1) };
+            let errno =
+                error.as_ref().map(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+            match errno {
+                _ if self.refusals >= TRIES => self.refuse(error.as_ref()),
+                None | Some(Errno::EINTR) => {}
+                Some(Errno::EAGAIN | Errno::EBUSY) => return true,
+                Some(_) => self.refuse(error.as_ref()),
             }
         }
-        Ok(())
+        false
+    }
+
+    fn refuse(&mut self, why: Option<&io::Error>) {
+        self.refused = true;
+        let why = why.map_or_else(|| "it takes none".into(), ToString::to_string);
+        log::warn!("io_uring takes no requests any more, they are done one by one now: {why}");
+    }
+
+    /// Does what the kernel was not told of.
+    fn perform(&mut self, done: &mut impl FnMut(u64, usize, io::Result<()>)) {
+        while let Some(index) = self.queued.pop_front() {
+            let slot = self.slots.get_mut(usize::from(index)).and_then(Option::as_mut);
+            let Some(slot) = slot else { continue };
+            let result = slot.perform(self.file.as_fd());
+            let (tag, bytes) = (slot.tag, slot.done);
+            self.free.push(index);
+            done(tag, bytes, result);
+        }
     }
 
     fn reap(&mut self, done: &mut impl FnMut(u64, usize, io::Result<()>)) {
@@ -175,7 +223,7 @@ impl Uring {
                     done(tag, bytes, result);
                 }
                 None => match slot.entry(index, &self.file) {
-                    Ok(entry) => self.push(&entry),
+                    Ok(entry) => self.push(index, &entry),
                     Err(error) => {
                         let (tag, bytes) = (slot.tag, slot.done);
                         self.free.push(index);
@@ -186,13 +234,30 @@ impl Uring {
         }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    fn push(&mut self, index: u16, entry: &squeue::Entry) {
+        self.queued.push_back(index);
+        if self.refused {
+            return;
+        }
         // SAFETY: what `entry` points to is a slot's that is not free, so it stays as it is until the
         // kernel has answered, and `drop` waits for that; its file is `file`, which is open as long.
+        // An entry that the kernel refuses to take is never offered again.
         let pushed = unsafe { self.ring.submission().push(entry) };
         // There are as many entries as slots, so there is room.
         debug_assert!(pushed.is_ok());
-        self.queued += 1;
+    }
+
+    /// Returns when the kernel may have answered.
+    fn wait(&self) -> io::Result<()> {
+        let mut list = [PollFd::new(self.event.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut list, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.event.read() {
+            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -226,6 +291,30 @@ impl Slot {
             Operation::Flush => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
         };
         Ok(entry.user_data(index.into()))
+    }
+
+    /// Does the rest of the request here.
+    fn perform(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
+        loop {
+            let on =
+                |at: u64| Some(at.saturating_add(u64::try_from(self.done).unwrap_or(u64::MAX)));
+            let count = match self.operation {
+                Operation::Read(at) => self.scatter.read_from(file, on(at)),
+                Operation::Write(at) | Operation::WriteThrough(at) => {
+                    self.scatter.write_to(file, on(at))
+                }
+                Operation::Flush => return Ok(fdatasync(file)?),
+            };
+            // Pieces of it may have been done by the kernel before.
+            let answer = i32::try_from(count?).unwrap_or(i32::MAX);
+            if let Some(result) = self.answered(answer) {
+                result?;
+                if matches!(self.operation, Operation::WriteThrough(_)) {
+                    fdatasync(file)?;
+                }
+                return Ok(());
+            }
+        }
     }
 
     /// Takes the kernel's answer: what became of the request, if there is nothing left to ask for.
@@ -266,17 +355,18 @@ impl Slot {
 impl Drop for Uring {
     /// Waits for the kernel to be done with the guest's memory.
     fn drop(&mut self) {
-        self.run(|_, _, _| ());
-        while self.in_flight() > 0 {
-            if let Err(error) = self.ring.submit_and_wait(1)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                // What it still points to is never given back.
-                let slots = std::mem::take(&mut self.slots);
-                std::mem::forget(slots);
+        loop {
+            self.run(|_, _, _| ());
+            if self.in_flight() == 0 {
                 return;
             }
-            self.reap(&mut |_, _, _| ());
+            if let Err(error) = self.wait() {
+                log::error!(
+                    "guest memory is not given back: io_uring may still write to it: {error}"
+                );
+                std::mem::forget(std::mem::take(&mut self.slots));
+                return;
+            }
         }
     }
 }

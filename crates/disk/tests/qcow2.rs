@@ -45,6 +45,21 @@ fn what_is_written_is_read_and_outlives_the_process_after_a_flush() {
 }
 
 #[test]
+fn a_flush_is_for_the_tables_too() {
+    let scratch = Scratch::new("tables-flushed");
+    let path = scratch.write("a", &Image::new());
+    let mut disk = open(&path).unwrap();
+    disk.write_at(0, b"the table is there").unwrap();
+    disk.flush().unwrap();
+    // Only an entry of it changes, which is kept back.
+    disk.write_at(5 * CLUSTER, b"an entry").unwrap();
+    disk.flush().unwrap();
+    let killed = scratch.write("b", &Image(fs::read(&path).unwrap()));
+    let mut disk = Qcow2::open(&killed, Access::ReadOnly, &Backing::Refused).unwrap();
+    assert_eq!(&read(&mut disk, 5 * CLUSTER), b"an entry");
+}
+
+#[test]
 fn an_image_of_a_killed_process_can_be_written_again() {
     let scratch = Scratch::new("killed");
     let path = scratch.write("a", &Image::new());
@@ -59,11 +74,13 @@ fn an_image_of_a_killed_process_can_be_written_again() {
         assert_eq!(&read(&mut killed, 0)[..7], b"flushed");
         killed.write_at(3 * CLUSTER, b"again").unwrap();
     }
-    // Before any flush, too.
-    let path = scratch.write("c", &Image::new());
-    let mut disk = open(&path).unwrap();
-    disk.write_at(0, b"first").unwrap();
-    open(&scratch.write("d", &Image(fs::read(&path).unwrap()))).unwrap();
+    // Before any flush, too; and with snapshots, when nothing that is not counted can be made up for.
+    for snapshots in [0, 1] {
+        let path = scratch.write("c", Image::new().u32(60, snapshots));
+        let mut disk = open(&path).unwrap();
+        disk.write_at(0, b"first").unwrap();
+        open(&scratch.write("d", &Image(fs::read(&path).unwrap()))).unwrap();
+    }
 }
 
 #[test]
@@ -207,13 +224,30 @@ fn an_image_cut_short_is_an_error_and_not_zeroes() {
     assert!(error.to_string().contains("cut short"), "{error}");
 }
 
+/// An image in memory that can be kept from being written: the file, and where it is.
+fn sealable() -> (File, PathBuf) {
+    let file = File::from(memfd_create("image", MFdFlags::MFD_ALLOW_SEALING).unwrap());
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    fs::write(&path, &Image::new().0).unwrap();
+    (file, path)
+}
+
+#[test]
+fn a_host_that_does_not_write_is_an_error() {
+    let (file, path) = sealable();
+    let mut disk = open(&path).unwrap();
+    disk.write_at(0, &[1; 512]).unwrap();
+    disk.flush().unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).unwrap();
+    let error = disk.write_at(0, &[2; 512]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "what this host says: {error}");
+    assert_eq!(read(&mut disk, 0), [1; 8]);
+}
+
 #[test]
 fn a_host_without_room_is_an_error() {
-    let memory = memfd_create("image", MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    let file = File::from(memory);
-    fs::write(format!("/proc/self/fd/{}", file.as_raw_fd()), &Image::new().0).unwrap();
+    let (file, path) = sealable();
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut disk = open(&path).unwrap();
     let error = disk.write_at(0, &[1; 512]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "what this host says: {error}");

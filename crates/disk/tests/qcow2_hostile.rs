@@ -224,6 +224,21 @@ fn reference_counts_that_lie_are_no_reason_to_hang_or_panic() {
     }
 }
 
+#[test]
+fn an_image_never_grows_beyond_what_its_disk_needs() {
+    let scratch = Scratch::new("grows");
+    let mut image = Image::new();
+    // The first 2 GiB of the file are said to be in use, so new clusters come behind them.
+    image.bytes(BLOCK, &[0xff; 1 << 16]);
+    let path = scratch.write("image", &image);
+    let mut disk = open(&path).unwrap();
+    disk.write_at(0, &[1; 512]).unwrap_err();
+    disk.write_zeroes(0, LEN, false).unwrap_err();
+    drop(disk);
+    let len = fs::metadata(&path).unwrap().len();
+    assert!(len < 2 * LEN + (128 << 20), "{len} bytes");
+}
+
 /// Numbers that look random and are the same each time (xorshift).
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -349,6 +364,8 @@ fn nothing_is_behind_an_image_unless_it_was_allowed() {
         }
         Qcow2::open(scratch.path("good"), Access::ReadOnly, &allow).unwrap();
     }
+    let nowhere = Backing::In(scratch.path("nowhere"));
+    assert!(refused(&scratch, "good", &nowhere).contains("nowhere\", which cannot be found"));
     assert!(refused(&scratch, "device", &Backing::Any).contains("neither a regular file"));
     assert!(refused(&scratch, "missing", &Backing::Any).contains("cannot be found"));
     Qcow2::open(scratch.path("link"), Access::ReadOnly, &Backing::Any).unwrap();

@@ -208,12 +208,31 @@ fn images_of_impossible_sizes_are_refused() {
 }
 
 #[test]
+fn a_qcow2_image_of_no_whole_sectors_is_called_that() {
+    let scratch = Scratch::new("size-of-qcow2");
+    fs::write(scratch.image(), b"QFI\xfband more").unwrap();
+    let error = Raw::open(scratch.image(), Access::ReadOnly).unwrap_err();
+    assert!(matches!(error, OpenError::Qcow2 { len: 12, .. }), "{error}");
+}
+
+#[test]
+fn an_image_that_can_only_be_read_is_refused_with_what_is_right() {
+    // What is being run cannot be written, not even by root.
+    let own = std::env::current_exe().unwrap();
+    let error = Raw::open(&own, Access::ReadWrite).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+    assert!(error.to_string().contains("open it read-only"), "{error}");
+}
+
+#[test]
 fn what_is_no_image_is_refused_by_name() {
     let scratch = Scratch::new("kind");
     for path in [scratch.0.clone(), "/dev/null".into(), "/dev/full".into()] {
-        let error = Raw::open(&path, Access::ReadOnly).unwrap_err();
-        assert!(matches!(error, OpenError::Kind { .. }), "{error}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let error = Raw::open(&path, access).unwrap_err();
+            assert!(matches!(error, OpenError::Kind { .. }), "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
     }
     let missing = scratch.0.join("missing");
     let error = Raw::open(&missing, Access::ReadWrite).unwrap_err();

@@ -9,6 +9,9 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::fs::FileExt,
     },
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use memory::{Backing, Bytes, GuestAddress, GuestMemory, Ram, Scatter};
@@ -147,14 +150,56 @@ fn readable(fd: BorrowedFd<'_>) {
 }
 
 #[test]
+fn a_flush_asks_the_file() {
+    // A pipe cannot be flushed, and says so.
+    let (reader, _writer) = pipe().unwrap();
+    let mut uring = Uring::new(reader.as_fd(), 1).unwrap();
+    uring.start(&ram(), (Operation::Flush, 1), |_| Ok(())).unwrap();
+    assert_eq!(wait(&mut uring, 1), [(1, 0, Some(ErrorKind::InvalidInput))]);
+}
+
+#[test]
+fn what_the_thread_that_asked_leaves_behind_is_asked_for_again() {
+    let (reader, writer) = pipe().unwrap();
+    let (ram, mut writer) = (ram(), File::from(writer));
+    let mut uring = Uring::new(reader.as_fd(), 4).unwrap();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            for tag in 0..4 {
+                uring.start(&ram, (Operation::Read(0), tag), at(0x100 * tag, 8)).unwrap();
+            }
+            uring.run(|_, _, _| ());
+        });
+        asked.join().unwrap();
+    });
+    // The kernel answers for a thread that is gone, and not with what was asked for.
+    writer.write_all(b"one more").unwrap();
+    let mut list = wait(&mut uring, 1);
+    while list.len() < 4 {
+        writer.write_all(b"one more").unwrap();
+        list.extend(wait(&mut uring, 1));
+    }
+    list.sort_unstable_by_key(|(tag, ..)| *tag);
+    assert_eq!(list, (0..4).map(|tag| (tag, 8, None)).collect::<Vec<_>>());
+    for tag in 0..4 {
+        assert_eq!(&ram.read_obj::<[u8; 8]>(GuestAddress(0x100 * tag)).unwrap(), b"one more");
+    }
+}
+
+#[test]
 fn a_ring_that_goes_away_waits_for_the_kernel() {
     let (reader, writer) = pipe().unwrap();
     let (ram, mut writer) = (ram(), File::from(writer));
     let mut uring = Uring::new(reader.as_fd(), 2).unwrap();
     uring.start(&ram, (Operation::Read(0), 5), at(0x100, 4)).unwrap();
     uring.run(|_, _, _| ());
-    let dropped = std::thread::spawn(move || drop(uring));
+    let (sender, dropped) = mpsc::channel();
+    thread::spawn(move || {
+        drop(uring);
+        sender.send(()).unwrap();
+    });
+    assert!(dropped.recv_timeout(Duration::from_millis(50)).is_err(), "the kernel is not done");
     writer.write_all(b"done").unwrap();
-    dropped.join().unwrap();
+    dropped.recv().unwrap();
     assert_eq!(&ram.read_obj::<[u8; 4]>(GuestAddress(0x100)).unwrap(), b"done");
 }

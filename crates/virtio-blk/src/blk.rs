@@ -369,6 +369,14 @@ impl Persist for Blk {
     type State = BlkState;
 
     fn save(&mut self) -> Result<BlkState, SaveError> {
+        // The guest that comes back takes all for written that was answered; a disk may keep some of it
+        // in this process.
+        if !self.disk.is_read_only() {
+            self.disk.flush().map_err(|error| SaveError::Read {
+                what: "a virtual disk, which cannot be flushed,".into(),
+                source: error.into(),
+            })?;
+        }
         Ok(BlkState {
             capacity: self.disk.len() / SECTOR,
             read_only: self.disk.is_read_only(),

@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "faults and answers are for the other tests")]
 mod probe;
 
+use device::Persist;
 use probe::{Call, Guest, OK, Probe, header, segment};
 use purlin_virtio_blk::Cache;
 
@@ -83,6 +84,18 @@ fn a_driver_turns_the_cache_off_and_on() {
     guest.driver.write_config(WRITEBACK, &[0]);
     guest.driver.reset();
     assert_eq!(read_writeback(&guest), 1);
+}
+
+#[test]
+fn whoever_restores_a_snapshot_finds_all_that_was_written() {
+    for cache in [Cache::WriteBack, Cache::WriteThrough, Cache::Unsafe] {
+        let mut guest = guest(cache, 0);
+        write_and_flush(&mut guest);
+        guest.handle.with(|blk| blk.save()).unwrap();
+        assert_eq!(guest.probe.calls(), [Call::Flush], "{cache:?}");
+        guest.probe.fail(0, std::io::ErrorKind::StorageFull);
+        assert!(guest.handle.with(|blk| blk.save()).is_err());
+    }
 }
 
 #[test]

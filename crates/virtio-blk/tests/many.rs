@@ -5,10 +5,15 @@
 mod plain;
 
 use std::{
+    fs::File,
+    io::Write,
     num::NonZeroU64,
     sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
+
+use nix::unistd::pipe;
 
 use plain::{FLUSH, Guest, IN, IOERR, OK, OUT, Plain, SECTORS};
 use purlin_virtio_blk::{Blk, BlkConfig, Cache, Engine, EngineError};
@@ -71,6 +76,29 @@ fn requests_of_all_queues_are_under_way_together_and_each_gets_its_own() {
 }
 
 #[test]
+fn requests_that_the_ring_has_no_room_for_wait_for_their_turn() {
+    // A disk that answers no read before somebody has written to it.
+    let (reader, writer) = pipe().unwrap();
+    let mut guest = Guest::new(ring(&Plain::over(File::from(reader))).queues(20));
+    let mut writer = File::from(writer);
+    let requests = 20 * 16;
+    assert!(requests > usize::from(Blk::DEPTH));
+    for queue in 0..20 {
+        for _ in 0..16 {
+            guest.offer(queue, queue.try_into().unwrap(), (IN, 0));
+        }
+        guest.driver.kick(queue);
+    }
+    guest.driver.run();
+    assert!((0..20).all(|queue: usize| guest.driver.queues[queue].used().is_empty()));
+    let data = thread::spawn(move || writer.write_all(&vec![7; requests * 512]).unwrap());
+    (0..20).for_each(|queue| guest.wait(queue, 16));
+    data.join().unwrap();
+    assert!((0..20).all(|number| guest.answer(number) == (OK, vec![7; 512])));
+    assert_eq!(guest.handle.with(|blk| blk.failures()), 0);
+}
+
+#[test]
 fn what_is_written_and_flushed_is_in_the_file() {
     let disk = Plain::new();
     for cache in [Cache::WriteBack, Cache::WriteThrough, Cache::Unsafe] {
@@ -111,6 +139,29 @@ fn an_image_cut_short_is_an_error_to_the_guest_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_full_host_is_an_error_to_the_guest_and_the_rest_goes_on() {
+    let disk = Plain::full();
+    for engine in [Engine::Sync, Engine::IoUring] {
+        for cache in [Cache::WriteBack, Cache::WriteThrough, Cache::Unsafe] {
+            let config = BlkConfig { cache, ..BlkConfig::default() };
+            let blk = Blk::new(disk.again(), config).engine(engine).unwrap();
+            let mut guest = Guest::new(blk);
+            guest.offer(0, 0, (IN, 9));
+            guest.offer(0, 1, (OUT, 10));
+            guest.offer(0, 2, (OUT, 11));
+            guest.offer(0, 3, (IN, 12));
+            // The host cannot flush this file, which is seen where it is asked to.
+            guest.offer(0, 4, (FLUSH, 0));
+            guest.driver.kick(0);
+            guest.wait(0, 5);
+            let answers = [0, 1, 2, 3, 4].map(|number| guest.answer(number).0);
+            let flush = if cache == Cache::Unsafe { OK } else { IOERR };
+            assert_eq!(answers, [OK, IOERR, IOERR, OK, flush], "{engine:?}, {cache:?}");
+        }
+    }
+}
+
+#[test]
 fn a_reset_waits_for_what_is_under_way() {
     let disk = Plain::new();
     let mut guest = Guest::new(ring(&disk));
@@ -140,9 +191,7 @@ fn a_snapshot_holds_nothing_that_is_under_way() {
     guest.offer(0, 5, (FLUSH, 0));
     guest.driver.kick(0);
     guest.driver.turn();
-    let Guest { driver, handle } = guest;
-    let driver = driver.transplant(virtio::mmio(ring(&disk)));
-    let mut guest = Guest { driver, handle };
+    let mut guest = guest.transplant(ring(&disk));
     guest.wait(0, 6);
     assert!((0..5).all(|number| guest.answer(number) == (OK, disk.sector(number * 11))));
 }

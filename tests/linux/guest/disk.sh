@@ -2,6 +2,9 @@
 # the second disk, which must not be writable; the source of random numbers.
 serial=$(cat /sys/block/vda/serial)
 echo "PURLIN-DISK sectors=$(cat /sys/block/vda/size) serial=$serial first=$(head -c 16 /dev/vda)"
+cd /sys/block/vda/queue
+echo "PURLIN-BLOCKS $(cat logical_block_size) $(cat physical_block_size) $(cat minimum_io_size)"
+cd /
 dd if=/dev/urandom of=/tmp/data bs=64k count=48 2>/dev/null
 dd if=/tmp/data of=/dev/vda bs=64k seek=1 conv=fsync 2>/dev/null || echo "PURLIN-FAIL write"
 echo 3 >/proc/sys/vm/drop_caches

@@ -100,6 +100,7 @@ fn parse(main: &str, list: &str) -> Result<Table, String> {
         let (key, value) = match entry.split_once('=') {
             // Else the sign belongs to a value without key, as in `file:/tmp/a=b`.
             Some((key, value)) if is_key(key) => (key, value),
+            _ if list.is_empty() => return Err(format!("{main} is missing")),
             _ if entry.is_empty() => {
                 return Err("a value is missing before or after a comma".into());
             }
@@ -172,6 +173,7 @@ mod tests {
     #[test]
     fn a_later_value_without_key_and_an_empty_one_are_refused() {
         assert!(parse("a", "1,2").unwrap_err().contains("\"2\" has no key"));
+        assert_eq!(parse("a", "").unwrap_err(), "a is missing");
         assert!(parse("a", "").unwrap_err().contains("missing"));
         assert!(parse("a", "1,").unwrap_err().contains("missing"));
     }

@@ -62,6 +62,28 @@ pub enum BuildError {
         /// The image.
         path: PathBuf,
     },
+    /// An image with another one behind it, which nobody allowed.
+    #[error(
+        "disk image {path:?} is backed by {name:?}, and no backing image was allowed; allow it with \
+         backing=FILE, backing=DIRECTORY or backing=on, or make an image that stands alone with \
+         `qemu-img convert -O qcow2`"
+    )]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// What is behind it, as the image has it.
+        name: String,
+    },
+    /// An image that the host has for reading only.
+    #[error(
+        "disk image {path:?} can be read but not written; add read-only=on, or make it writable"
+    )]
+    ReadOnly {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// An image cannot be used past the page cache.
     #[error("disk image {path:?} cannot be used with direct=on; leave it out")]
     Direct {
@@ -149,6 +171,8 @@ impl BuildError {
                 | Self::Disk(_)
                 | Self::Terminals(_)
                 | Self::Qcow2 { .. }
+                | Self::Backing { .. }
+                | Self::ReadOnly { .. }
                 | Self::Direct { .. }
                 | Self::Engine(virtio_blk::EngineError::NoFile)
                 | Self::Identity(_)

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use board::BoardBuilder;
-use disk::{Access, Qcow2, Raw};
+use disk::{Access, BackingError, OpenError, Qcow2, Raw};
 use rate::{Rate, Rates};
 use virtio_blk::{Blk, BlkConfig};
 use virtio_rng::Rng;
@@ -65,9 +65,10 @@ fn image(disk: &Disk, settings: BlkConfig) -> Result<Blk, BuildError> {
             DiskBacking::On => disk::Backing::Any,
             DiskBacking::In(path) => disk::Backing::In(path.clone()),
         };
-        return Ok(Blk::new(Qcow2::open(path, access, &backing)?, settings));
+        let qcow2 = Qcow2::open(path, access, &backing).map_err(|error| refused(error, disk))?;
+        return Ok(Blk::new(qcow2, settings));
     }
-    let mut raw = Raw::open(path, access)?;
+    let mut raw = Raw::open(path, access).map_err(|error| refused(error, disk))?;
     // Whoever wrote the first bytes must not decide what they mean: that may have been the guest.
     if disk.format.is_none() && raw.begins_as_qcow2().unwrap_or(false) {
         return Err(BuildError::Qcow2 { path: path.clone() });
@@ -78,7 +79,33 @@ fn image(disk: &Disk, settings: BlkConfig) -> Result<Blk, BuildError> {
     Ok(Blk::new(raw, settings))
 }
 
+/// Why `disk` cannot be had, with the keys that would help.
+fn refused(error: OpenError, disk: &Disk) -> BuildError {
+    match error {
+        OpenError::Qcow2 { path, .. } if disk.format.is_none() => BuildError::Qcow2 { path },
+        OpenError::Backing { path, source: BackingError::Refused { name } } => {
+            BuildError::Backing { path, name }
+        }
+        OpenError::ReadOnly { path, source } => BuildError::ReadOnly { path, source },
+        error => error.into(),
+    }
+}
+
 fn limit(per_second: Option<NonZeroU64>, size: Option<NonZeroU64>) -> Option<Rate> {
     let rate = Rate::new(per_second?);
     Some(size.map_or(rate, |size| rate.size(size.get())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_what_can_be_had_at_once() {
+        let (hundred, seven) = (NonZeroU64::new(100), NonZeroU64::new(7));
+        let rate = Rate::new(hundred.unwrap());
+        assert_eq!(limit(hundred, seven), Some(rate.size(7)));
+        assert_eq!(limit(hundred, None), Some(rate.size(100)));
+        assert_eq!(limit(None, seven), None);
+    }
 }

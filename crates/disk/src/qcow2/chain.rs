@@ -91,8 +91,13 @@ fn behind(
         Err(source) => return Err(BackingError::Missing { name, source }),
     };
     if let Backing::In(allowed) = allow {
-        let inside = allowed.canonicalize().is_ok_and(|allowed| found.starts_with(allowed));
-        if !inside {
+        let place = match allowed.canonicalize() {
+            Ok(place) => place,
+            Err(source) => {
+                return Err(BackingError::Nowhere { name, allowed: allowed.clone(), source });
+            }
+        };
+        if !found.starts_with(place) {
             return Err(BackingError::Outside { found, allowed: allowed.clone() });
         }
     }

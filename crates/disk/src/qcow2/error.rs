@@ -77,6 +77,19 @@ pub enum BackingError {
         /// What was allowed.
         allowed: PathBuf,
     },
+    /// What was allowed is not there.
+    #[error(
+        "it is backed by {name:?}, and backing images were allowed from {allowed:?}, which cannot \
+         be found"
+    )]
+    Nowhere {
+        /// As the image has it.
+        name: String,
+        /// What was allowed.
+        allowed: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
     /// The image does not say what format the one behind it has; guessing would let whoever wrote
     /// the latter decide.
     #[error(

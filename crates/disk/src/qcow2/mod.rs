@@ -84,7 +84,8 @@ impl Qcow2 {
         let mut at = offset.next_multiple_of(self.cluster);
         while at < end {
             let (mapping, len) = self.image.get_mapping(at, end - at)?;
-            let len = len.clamp(self.cluster, end - at);
+            // Whole clusters, whatever the library says of images behind.
+            let len = len.max(self.cluster).min(end - at);
             let place = match mapping {
                 // Behind the first image, nothing can be written.
                 Mapping::Raw { offset, writable: true, .. } => Some(offset),

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io,
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::{AsFd, RawFd},
+        unix::fs::FileExt,
+    },
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -46,6 +49,16 @@ impl Plain {
             file.write_all_at(&sector.to_le_bytes(), sector * SECTOR).unwrap();
         }
         file.set_len(SECTORS * SECTOR).unwrap();
+        Self::over(file)
+    }
+
+    /// A disk of which nothing can be written, because its host is full; it is all zeroes.
+    pub(crate) fn full() -> Self {
+        Self::over(File::options().read(true).write(true).open("/dev/full").unwrap())
+    }
+
+    /// A disk of a mebibyte whose bytes are those of `file`, whatever that is.
+    pub(crate) fn over(file: File) -> Self {
         Self { file, len: SECTORS * SECTOR, align: 1, copied: Arc::default() }
     }
 
@@ -105,6 +118,7 @@ impl Disk for Plain {
 pub(crate) struct Guest {
     pub(crate) driver: Driver,
     pub(crate) handle: Handle<Blk>,
+    sources: Vec<RawFd>,
 }
 
 const HEADERS: u64 = BUFFERS;
@@ -117,7 +131,14 @@ impl Guest {
     pub(crate) fn new(blk: Blk) -> Self {
         let (mut driver, handle) = Driver::with_handle(mmio(blk));
         driver.start(driver.offered());
-        Self { driver, handle }
+        // Asked for once: a device that is touched looks at its queues again, whatever its sources say.
+        let sources = handle.with(|blk| virtio::Device::sources(blk));
+        Self { driver, handle, sources }
+    }
+
+    /// The same guest on another device, as after a snapshot.
+    pub(crate) fn transplant(self, blk: Blk) -> Self {
+        Self { driver: self.driver.transplant(mmio(blk)), ..self }
     }
 
     /// Offers request `number` on `queue`, without a notification. There is room for 16 at a time.
@@ -153,8 +174,7 @@ impl Guest {
 
     /// Waits until the host has something for the device, or a moment.
     fn sleep(&self) {
-        let sources = self.handle.with(|blk| virtio::Device::sources(blk));
-        for source in sources {
+        for source in &self.sources {
             let source = File::open(format!("/proc/self/fd/{source}"));
             let Ok(source) = source else { continue };
             let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
