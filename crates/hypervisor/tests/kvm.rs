@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use arch::{CpuImage, DescriptorTable};
-use memory::{Backing, Bytes, GuestAddress, Ram};
+use memory::{Backing, Bytes, GuestAddress, GuestMemoryRegion, Ram, loss::Watch};
 use purlin_hypervisor::{
     CpuStart, CpuidPolicy, CreateError, Exit, Hypervisor, StateError, Topology, Vcpu, VmConfig,
     conformance, kvm::Kvm,
@@ -101,6 +101,39 @@ fn a_triple_fault_shows_where_the_guest_was() {
         let text = fault.to_string();
         assert!(text.starts_with("the guest triple-faulted"), "{text}");
         assert!(text.contains("\n  rip "), "{text}");
+    });
+}
+
+#[test]
+fn a_vcpu_that_meets_memory_which_its_file_has_lost_goes_on() {
+    let name = "a_vcpu_that_meets_memory_which_its_file_has_lost_goes_on";
+    // mov ax,0x2000; mov ds,ax; mov al,[0]; out 0x80,al
+    let code = [0xb8, 0x00, 0x20, 0x8e, 0xd8, 0xa0, 0x00, 0x00, 0xe6, 0x80];
+    with_kvm(name, |kvm| {
+        let vm = kvm.create_vm(&VmConfig::default()).unwrap();
+        let ranges = [(GuestAddress(0), 0x1_0000), (GuestAddress(0x2_0000), 0x1_0000)];
+        let ram = Ram::new(&ranges, Backing::Memfd).unwrap();
+        for region in ram.regions() {
+            vm.map(region).unwrap();
+        }
+        ram.memory().write_slice(&code, GuestAddress(0x7c00)).unwrap();
+        ram.memory().write_obj(7_u8, ranges[1].0).unwrap();
+        let watch = Watch::new(&ram, ranges[1].0).unwrap();
+        watch.region().file_offset().unwrap().file().set_len(0x1_0000).unwrap();
+        let mut vcpu = vm.create_vcpu(0).unwrap();
+        let image = CpuImage::real_mode(0, 0x7c00, 0x7c00);
+        let policy = CpuidPolicy::host(Topology::flat(1).unwrap());
+        vcpu.start(&CpuStart::Entry(Box::new(image)), &policy).unwrap();
+        match vcpu.run().unwrap() {
+            Exit::PioOut { port, data, .. } => assert_eq!((port, data), (0x80, &[0][..])),
+            // Where KVM emulates the instruction it finds no memory, and asks for a device.
+            Exit::MmioRead { addr, .. } => {
+                assert_eq!(addr, ranges[1].0.0);
+                return drop(writeln!(std::io::stderr(), "SKIPPED {name}: KVM emulates"));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(watch.lost(), 0x1_0000);
     });
 }
 

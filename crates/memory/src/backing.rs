@@ -16,6 +16,10 @@ pub enum Backing {
     /// `File` as it is now; what the guest writes stays in this process. The file must be at least
     /// as long as RAM.
     CopyOnWrite(File),
+    /// `File` as it is, for guests that must not change it: [`Ram::is_read_only`](crate::Ram::is_read_only)
+    /// tells it to whoever gives the memory to a guest. Devices are to leave it alone too; what one
+    /// writes all the same stays in this process. The file must be at least as long as RAM.
+    ReadOnly(File),
 }
 
 /// The pages that the host backs guest RAM with.

@@ -1,11 +1,12 @@
 #![doc = include_str!("../README.md")]
-#![deny(unsafe_code)] // allowed in `advice` and `scatter` only: see there
+#![deny(unsafe_code)] // allowed in `advice`, `loss::sys` and `scatter` only: see there
 
 pub mod access;
 mod advice;
 mod backing;
 mod dirty;
 mod discard;
+pub mod loss;
 mod ram;
 mod scatter;
 

@@ -16,6 +16,8 @@ use crate::{Backing, GuestMemory, Pages, RamConfig, Region, advice};
 pub struct Ram {
     memory: GuestMemory,
     regions: Vec<Arc<Region>>,
+    /// Where those start that guests must not write to.
+    read_only: Vec<GuestAddress>,
 }
 
 /// Why guest RAM could not be made.
@@ -93,8 +95,8 @@ pub enum RamError {
 
 impl Ram {
     /// Makes RAM of `ranges` (guest physical start and length in bytes, in order of address). It
-    /// reads as zero, except over [`Backing::Shared`] and [`Backing::CopyOnWrite`], where it reads
-    /// as the file, range after range.
+    /// reads as zero, except over a file ([`Backing::Shared`], [`Backing::CopyOnWrite`],
+    /// [`Backing::ReadOnly`]), where it reads as the file, range after range.
     ///
     /// # Errors
     /// The ranges are not ranges of one address space, or the host does not give the memory.
@@ -103,7 +105,8 @@ impl Ram {
         config: impl Into<RamConfig>,
     ) -> Result<Self, RamError> {
         let config = config.into();
-        let ram = Self::of(make(ranges, &config)?)?;
+        let mut ram = Self::of(make(ranges, &config)?, Vec::new())?;
+        ram.protect(ranges, &config);
         if matches!(config.pages, Pages::Default | Pages::Transparent) && !config.prefault {
             ram.start_small();
         }
@@ -129,15 +132,22 @@ impl Ram {
         let mut regions = self.regions;
         regions.extend(more.iter().map(Arc::clone));
         regions.sort_by_key(|region| region.start_addr());
-        let ram = Self::of(regions)?;
+        let mut ram = Self::of(regions, self.read_only)?;
+        ram.protect(&[range], &config);
         more.iter().try_for_each(|region| advise(region, &config))?;
         Ok(ram)
     }
 
-    fn of(regions: Vec<Arc<Region>>) -> Result<Self, RamError> {
+    fn of(regions: Vec<Arc<Region>>, read_only: Vec<GuestAddress>) -> Result<Self, RamError> {
         let memory =
             GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(RamError::Ranges)?;
-        Ok(Self { memory: Arc::new(memory), regions })
+        Ok(Self { memory: Arc::new(memory), regions, read_only })
+    }
+
+    fn protect(&mut self, ranges: &[(GuestAddress, usize)], config: &RamConfig) {
+        if matches!(config.backing, Backing::ReadOnly(_)) {
+            self.read_only.extend(ranges.iter().map(|(start, _)| *start));
+        }
     }
 
     /// What devices and loaders hold: a handle on all of RAM.
@@ -148,6 +158,11 @@ impl Ram {
     /// What a VM holds: the regions, in order of address.
     pub fn regions(&self) -> impl Iterator<Item = Arc<Region>> + '_ {
         self.regions.iter().map(Arc::clone)
+    }
+
+    /// Whether a guest may only read `region`, which is one of these.
+    pub fn is_read_only(&self, region: &Region) -> bool {
+        self.read_only.contains(&region.start_addr())
     }
 
     /// Size of RAM, bytes, with all ranges.
@@ -232,7 +247,7 @@ fn open(backing: &Backing, pages: Pages, bytes: u64) -> Result<Option<Arc<File>>
             }
             file.try_clone().map_err(failed)?
         }
-        Backing::CopyOnWrite(file) => {
+        Backing::CopyOnWrite(file) | Backing::ReadOnly(file) => {
             let len = file.metadata().map_err(failed)?.len();
             if len < bytes {
                 return Err(RamError::ShortFile { file: len, ram: bytes });

@@ -49,6 +49,12 @@ impl Handles {
         self.table.get(&handle).and_then(|handle| handle.file.as_ref()).ok_or(Errno::STALE)
     }
 
+    /// What is open, and what place it is.
+    pub(crate) fn place(&self, handle: u64) -> Result<(&OwnedFd, u64), Errno> {
+        let node = self.table.get(&handle).map(|handle| handle.node).ok_or(Errno::STALE)?;
+        Ok((self.get(handle)?, node))
+    }
+
     pub(crate) fn close(&mut self, handle: u64) -> Result<(), Errno> {
         self.table.remove(&handle).map(drop).ok_or(Errno::STALE)
     }

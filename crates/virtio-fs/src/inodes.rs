@@ -21,12 +21,15 @@ const MOST: usize = 1 << 19;
 const DEPTH: usize = 1024;
 
 /// What a file is, wherever its name is. The time of its birth tells it from a later one with the
-/// same number, on file systems that know it.
+/// same number, on file systems that know it; on others at least another kind does, so that nothing
+/// is opened that is not what it was taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) device: (u32, u32),
     pub(crate) ino: u64,
     pub(crate) born: (i64, u32),
+    /// The bits of a mode that say so.
+    pub(crate) kind: u32,
 }
 
 impl Key {
@@ -37,6 +40,7 @@ impl Key {
             device: (stat.stx_dev_major, stat.stx_dev_minor),
             ino: stat.stx_ino,
             born: if knows { born } else { (0, 0) },
+            kind: kind(stat).as_raw_mode(),
         }
     }
 }
@@ -192,7 +196,7 @@ impl Inodes {
         let inode = self.table.get_mut(&node).ok_or(Errno::STALE)?;
         let found = open_at(parent, &inode.name).map_err(|_| Errno::STALE)?;
         let stat = stat(&found)?;
-        if Key::new(&stat) != inode.key || kind(&stat) != inode.kind {
+        if Key::new(&stat) != inode.key {
             return Err(Errno::STALE);
         }
         let descriptor = Arc::new(found);
@@ -303,17 +307,34 @@ impl Inodes {
         }
     }
 
-    /// `name` in `parent` is about to be removed: what it stands for stays reachable, as on any Unix,
-    /// as long as the guest knows it. Only half of the descriptors can be spent on this.
-    pub(crate) fn pin(&mut self, parent: u64, name: &CStr) {
-        let Some(node) = self.find(parent, name).filter(|node| *node != ROOT) else { return };
+    /// Does `remove`, by which `name` in `parent` stands for nothing or for something else: what it
+    /// stands for now stays reachable, as on any Unix, as long as the guest knows it. Only half of the
+    /// descriptors can be spent on this.
+    pub(crate) fn removing(
+        &mut self,
+        (parent, name): (u64, &CStr),
+        remove: impl FnOnce(&mut Self) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let pinned = self.pin(parent, name);
+        let removed = remove(self);
+        let kept = pinned.filter(|_| removed.is_err()).and_then(|node| self.table.get_mut(&node));
+        if let Some(inode) = kept {
+            inode.pinned = false;
+            self.pinned = self.pinned.saturating_sub(1);
+        }
+        removed
+    }
+
+    /// Keeps the descriptor of what `name` in `parent` stands for: its number, if that is new.
+    fn pin(&mut self, parent: u64, name: &CStr) -> Option<u64> {
+        let node = self.find(parent, name).filter(|node| !self.stays(*node))?;
         if self.pinned >= self.budget / 2 || self.get(node).is_err() {
-            return;
+            return None;
         }
-        if let Some(inode) = self.table.get_mut(&node).filter(|inode| !inode.pinned) {
-            inode.pinned = true;
-            self.pinned += 1;
-        }
+        let inode = self.table.get_mut(&node).filter(|inode| !inode.pinned)?;
+        inode.pinned = true;
+        self.pinned += 1;
+        Some(node)
     }
 
     /// Something was given the name `name` in `parent`, under which it is found from now on.
@@ -378,3 +399,6 @@ impl Inode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,11 @@ use rustix::fs::{FileType, OFlags};
 use crate::{
     handles::Handle,
     inodes::{Inode, Inodes, Key},
-    server::{Server, directories::open_directory, files::host_flags},
+    server::{
+        Server,
+        directories::open_directory,
+        files::{host_flags, writes},
+    },
     state::{FsState, Opened, Place},
     wire::Body,
 };
@@ -73,6 +77,12 @@ impl Server {
         if let Some(open) = impossible {
             return Err(format!("the guest cannot have number {} open", open.handle));
         }
+        let writable =
+            |open: &&Opened| writes(host_flags(open.flags)) && !self.inodes.is_own(open.node);
+        if let Some(open) = state.open.iter().find(writable).filter(|_| self.is_read_only()) {
+            let handle = open.handle;
+            return Err(format!("number {handle} is open for writing; the directory is read-only"));
+        }
         if !Inodes::may_be(places.len()) || !self.handles.may_be(state.open.len()) {
             return Err("the guest knows more than it may".into());
         }
@@ -96,7 +106,7 @@ impl Server {
 }
 
 fn inode(place: &Place, device: (u32, u32), name: &CStr) -> Inode {
-    let key = Key { device, ino: place.ino, born: place.born };
     let kind = FileType::from_raw_mode(place.kind);
+    let key = Key { device, ino: place.ino, born: place.born, kind: kind.as_raw_mode() };
     Inode::closed((key, kind), place.lookups, (place.parent, name))
 }

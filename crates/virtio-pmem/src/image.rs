@@ -19,6 +19,8 @@ pub const UNIT: u64 = 2 << 20;
 pub struct Image {
     raw: Raw,
     file: File,
+    /// It was found shorter than it was.
+    cut: bool,
 }
 
 /// Why a file cannot be the memory of a guest.
@@ -52,8 +54,7 @@ pub enum ImageError {
 
 impl Image {
     /// Opens and locks the image at `path`: against everyone for reading and writing, against
-    /// writers for reading. What a guest writes to an image that is open for reading stays in the
-    /// memory of this process, and is lost with it.
+    /// writers for reading.
     ///
     /// # Errors
     /// It cannot be opened or locked, someone else uses it, or its size is not a positive multiple
@@ -67,7 +68,7 @@ impl Image {
         }
         let failed = |source| ImageError::Descriptor { path: path.into(), source };
         let file = raw.as_fd().try_clone_to_owned().map_err(failed)?.into();
-        Ok(Self { raw, file })
+        Ok(Self { raw, file, cut: false })
     }
 
     /// Size, bytes, as it was when the image was opened.
@@ -81,31 +82,32 @@ impl Image {
         self.raw.is_read_only()
     }
 
-    /// What guest memory over this image is made of: the file itself, or a private copy of what is
-    /// written if it is open for reading.
+    /// What guest memory over this image is made of: the file itself, which a guest must not write to
+    /// if it is open for reading.
     ///
     /// # Errors
     /// The host gives no descriptor.
     pub fn backing(&self) -> io::Result<Backing> {
         let file = self.file.try_clone()?;
-        Ok(if self.is_read_only() { Backing::CopyOnWrite(file) } else { Backing::Shared(file) })
+        Ok(if self.is_read_only() { Backing::ReadOnly(file) } else { Backing::Shared(file) })
     }
 
-    /// Makes what was written to memory last. Nothing has to, if it is open for reading.
+    /// Makes what was written to memory last.
     ///
     /// # Errors
     /// The host's, or the file has become shorter: what was beyond its end is lost.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if self.is_read_only() {
-            return Ok(());
-        }
         self.raw.flush()?;
         let now = self.file.metadata()?;
         if now.is_file() && now.len() < self.len() {
             let (now, len) = (now.len(), self.len());
+            self.cut = true;
             return Err(io::Error::other(format!(
                 "the file was cut from {len} to {now} bytes while a guest has it"
             )));
+        }
+        if self.cut {
+            return Err(io::Error::other("the file was cut while a guest has it; boot it again"));
         }
         Ok(())
     }

@@ -1,8 +1,13 @@
 //! The device.
 
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+};
+
 use device::{Persist, RestoreError, SaveError, Versioned};
-use memory::GuestAddress;
-use virtio::{Chain, Device, Served};
+use memory::{GuestAddress, Ram, loss::Watch};
+use virtio::{Chain, Device, Pending, Served};
 
 use crate::{Image, PmemState};
 
@@ -23,17 +28,27 @@ pub struct Pmem {
     start: GuestAddress,
     space: [u8; 16],
     failures: u64,
+    /// What the file loses while the guest has it.
+    watch: Watch,
 }
 
 impl Pmem {
-    /// A device for memory made of `image` (see [`Image::backing`]) that lies at `start`, a multiple
-    /// of 2 MiB. That the machine has that memory there is the caller's care.
-    pub fn new(image: Image, start: GuestAddress) -> Self {
+    /// A device for the memory that starts at `start` in `ram`, a multiple of 2 MiB, and was made of
+    /// `image` (see [`Image::backing`]). From here on the memory is watched: what the file loses does
+    /// not end the machine.
+    ///
+    /// # Errors
+    /// No memory over a file starts there, or the host does not let it be watched.
+    pub fn new(image: Image, ram: &Ram, start: GuestAddress) -> io::Result<Self> {
         let mut space = [0; 16];
         let (place, size) = space.split_at_mut(8);
         place.copy_from_slice(&start.0.to_le_bytes());
         size.copy_from_slice(&image.len().to_le_bytes());
-        Self { image, start, space, failures: 0 }
+        let watch = Watch::new(ram, start)?;
+        if watch.source().is_none() {
+            log::warn!("nobody tells if the file of persistent memory is cut: no inotify is left");
+        }
+        Ok(Self { image, start, space, failures: 0, watch })
     }
 
     /// How many flushes the host could not do.
@@ -46,8 +61,19 @@ impl Pmem {
         PmemState { start, size, read_only: self.image.is_read_only() }
     }
 
+    /// How many bytes of the memory are the file's no more: it was cut, or the host cannot give them.
+    pub fn lost(&self) -> u64 {
+        self.watch.lost()
+    }
+
     fn flush(&mut self) -> u32 {
-        let Err(error) = self.image.flush() else { return OK };
+        if self.image.is_read_only() {
+            // What the guest thinks to have written was not written.
+            return FAILED;
+        }
+        // A file system in the network may not have told.
+        self.check();
+        let Err(error) = self.image.flush().and_then(|()| self.whole()) else { return OK };
         self.failures = self.failures.saturating_add(1);
         if self.failures.is_power_of_two() {
             let count = self.failures;
@@ -55,10 +81,29 @@ impl Pmem {
         }
         FAILED
     }
+
+    fn check(&self) {
+        if self.watch.check() {
+            let lost = self.lost();
+            log::warn!(
+                "persistent memory has lost {lost} bytes: its file was cut; they are zero now"
+            );
+        }
+    }
+
+    fn whole(&self) -> io::Result<()> {
+        match self.lost() {
+            0 => Ok(()),
+            lost => Err(io::Error::other(format!(
+                "{lost} bytes are not the file's any more, which was cut or could not be read or grow"
+            ))),
+        }
+    }
 }
 
 impl Device for Pmem {
     const ID: u32 = 27;
+    const ATTENTIVE: bool = true;
 
     fn queues(&self) -> &[u16] {
         &[QUEUE]
@@ -80,6 +125,20 @@ impl Device for Pmem {
         };
         let told = chain.writer.write_obj(answer.to_le_bytes());
         Served::Used(if told.is_ok() { 4 } else { 0 })
+    }
+
+    /// Nothing is ever pending: somebody has changed the file.
+    fn complete(&mut self, _: &mut Pending<'_>) {
+        if self.watch.check() {
+            let lost = self.lost();
+            log::warn!(
+                "persistent memory has lost {lost} bytes: its file was cut; they are zero now"
+            );
+        }
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        self.watch.source().map(|source| source.as_raw_fd()).into_iter().collect()
     }
 }
 

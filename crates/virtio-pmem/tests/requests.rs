@@ -4,9 +4,11 @@
 
 mod scratch;
 
+use std::{cell::RefCell, fs};
+
 use device::Persist;
 use disk::Access;
-use memory::{Bytes, GuestAddress};
+use memory::{Backing, Bytes, GuestAddress, Ram};
 use purlin_virtio_pmem::{Image, Pmem, PmemState};
 use scratch::{LEN, Scratch};
 use virtio::{
@@ -18,7 +20,25 @@ const START: GuestAddress = GuestAddress(4 << 30);
 const FAILED: [u8; 4] = [0xff; 4];
 
 fn pmem(scratch: &Scratch, access: Access) -> Pmem {
-    Pmem::new(Image::open(&scratch.0, access).unwrap(), START)
+    with_memory(scratch, access).0
+}
+
+fn with_memory(scratch: &Scratch, access: Access) -> (Pmem, Ram) {
+    let image = Image::open(&scratch.0, access).unwrap();
+    let len = usize::try_from(image.len()).unwrap();
+    let ram = Ram::new(&[(START, len)], image.backing().unwrap()).unwrap();
+    (Pmem::new(image, &ram, START).unwrap(), ram)
+}
+
+/// Makes devices with an image each: several at a time would not share one for writing.
+fn fresh(access: Access) -> impl Fn() -> Pmem {
+    let made = RefCell::new(Vec::new());
+    move || {
+        let scratch = Scratch::new(LEN);
+        let pmem = pmem(&scratch, access);
+        made.borrow_mut().push(scratch);
+        pmem
+    }
 }
 
 /// A driver, and its handle on the device.
@@ -47,24 +67,16 @@ fn ask(driver: &mut Driver, request: &[u8], room: u32) -> (u32, [u8; 4]) {
 #[test]
 fn it_conforms() {
     for access in [Access::ReadOnly, Access::ReadWrite] {
-        // Some bodies have two devices at a time, which would not share an image for writing.
-        let made = std::cell::RefCell::new(Vec::new());
-        conformance::device(|| {
-            let scratch = Scratch::new(LEN);
-            let pmem = pmem(&scratch, access);
-            made.borrow_mut().push(scratch);
-            pmem
-        });
+        conformance::device(fresh(access));
     }
 }
 
 #[test]
 fn a_flush_is_served_however_it_is_cut() {
-    let scratch = Scratch::new(LEN);
     for (readable, answer) in [([0; 4], [0; 4]), ([1, 0, 0, 0], FAILED), ([0, 0, 0, 1], FAILED)] {
         let answer = Some(answer.to_vec());
         let request = Request { queue: 0, readable: readable.to_vec(), room: 4, answer, len: 4 };
-        conformance::serves(|| pmem(&scratch, Access::ReadOnly), &request);
+        conformance::serves(fresh(Access::ReadWrite), &request);
     }
 }
 
@@ -101,15 +113,64 @@ fn a_flush_without_room_for_an_answer_is_not_done() {
 }
 
 #[test]
-fn a_file_that_was_cut_is_told_at_the_next_flush_and_the_device_goes_on() {
+fn a_file_that_was_cut_is_told_at_each_flush_from_then_on_and_the_device_goes_on() {
     let scratch = Scratch::new(LEN);
     let (mut driver, handle) = started(&scratch, Access::ReadWrite);
     assert_eq!(ask(&mut driver, &[0; 4], 4), (4, [0; 4]));
     scratch.cut(LEN - 1);
     assert_eq!(ask(&mut driver, &[0; 4], 4), (4, FAILED));
+    // What was there is lost all the same.
     scratch.cut(LEN);
-    assert_eq!(ask(&mut driver, &[0; 4], 4), (4, [0; 4]));
-    assert_eq!(handle.with(|pmem| pmem.failures()), 1);
+    assert_eq!(ask(&mut driver, &[0; 4], 4), (4, FAILED));
+    assert_eq!(handle.with(|pmem| (pmem.failures(), pmem.lost())), (2, 0));
+}
+
+#[test]
+fn what_a_file_has_lost_reads_as_zero_and_is_never_flushed_again() {
+    let scratch = Scratch::new(LEN);
+    let (pmem, ram) = with_memory(&scratch, Access::ReadWrite);
+    let last = GuestAddress(START.0 + LEN - 1);
+    let memory = ram.memory();
+    memory.write_obj(7_u8, last).unwrap();
+    let (mut driver, handle) = Driver::with_handle(virtio::mmio(pmem));
+    driver.start(driver.offered());
+    scratch.cut(LEN / 2);
+    assert_eq!(memory.read_obj::<u8>(last).unwrap(), 0);
+    // Longer again, but not what the guest has.
+    scratch.cut(LEN);
+    memory.write_obj(8_u8, last).unwrap();
+    assert_eq!(ask(&mut driver, &[0; 4], 4), (4, FAILED));
+    assert_eq!(handle.with(|pmem| (pmem.failures(), pmem.lost())), (1, LEN / 2));
+    assert_eq!(fs::read(&scratch.0).unwrap().last(), Some(&0));
+}
+
+#[test]
+fn a_cut_is_noticed_by_the_device_without_a_request() {
+    let scratch = Scratch::new(LEN);
+    let (mut driver, handle) = started(&scratch, Access::ReadWrite);
+    driver.run();
+    scratch.cut(LEN / 2);
+    driver.run();
+    assert_eq!(handle.with(|pmem| pmem.lost()), LEN / 2);
+}
+
+#[test]
+fn what_a_guest_did_not_write_to_a_file_that_is_only_read_is_not_told_to_be_durable() {
+    let scratch = Scratch::new(LEN);
+    let (mut driver, handle) = started(&scratch, Access::ReadOnly);
+    assert_eq!(ask(&mut driver, &[0; 4], 4), (4, FAILED));
+    assert_eq!(handle.with(|pmem| pmem.failures()), 0, "the host did nothing wrong");
+}
+
+#[test]
+fn memory_that_is_not_there_is_refused() {
+    let scratch = Scratch::new(LEN);
+    let (_, ram) = with_memory(&scratch, Access::ReadWrite);
+    drop(ram);
+    let image = Image::open(&scratch.0, Access::ReadWrite).unwrap();
+    let ram = Ram::new(&[(GuestAddress(0), 0x1000)], Backing::Anonymous).unwrap();
+    let error = Pmem::new(image, &ram, START).unwrap_err();
+    assert_eq!(error.to_string(), "no memory over a file starts at 0x100000000");
 }
 
 #[test]

@@ -12,8 +12,7 @@ use super::{Part, scalar};
 pub struct Pmem {
     /// The image: a regular file or block device whose size is a multiple of 2 MiB.
     pub path: PathBuf,
-    /// Whether the file is only read: what the guest writes stays in the memory of this process and
-    /// is lost at its end. Default: off.
+    /// Whether the file is only read: what the guest writes is ignored. Default: off.
     #[serde(deserialize_with = "scalar::switch")]
     pub read_only: bool,
 }

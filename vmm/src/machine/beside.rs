@@ -68,8 +68,9 @@ fn persistent(
     let range = layout.add(image.len())?;
     let failed =
         |source| BuildError::Open { what: "persistent memory", path: pmem.path.clone(), source };
-    let ram = ram.with(range, image.backing().map_err(failed)?)?;
-    Ok((ram, Pmem::new(image, range.0)))
+    let ram = ram.with(range, image.backing().map_err(&failed)?)?;
+    let pmem = Pmem::new(image, &ram, range.0).map_err(failed)?;
+    Ok((ram, pmem))
 }
 
 /// What memory is made of that the machine gains, next to what it starts with: as private or shared as

@@ -95,7 +95,7 @@ impl Machine {
         let vm =
             hypervisor.create_vm(&VmConfig { topology: Some(topology), ..VmConfig::default() })?;
         for region in ram.regions() {
-            vm.map(region)?;
+            if ram.is_read_only(&region) { vm.map_read_only(region) } else { vm.map(region) }?;
         }
         let (board, controls) = board(&vm, &ram, (&layout, bits), (config, consoles, beside))?;
         let platform = Platform { layout: &layout, topology: &topology, nodes: &board.nodes };

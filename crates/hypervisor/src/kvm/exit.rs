@@ -54,6 +54,11 @@ pub(super) fn decode(page: &mut [u8]) -> Result<Exit<'_>, FaultReason> {
     }
 }
 
+/// Where the memory is that `KVM_EXIT_MEMORY_FAULT` is about, guest physical: it follows the flags.
+pub(super) fn fault_address(page: &[u8]) -> u64 {
+    long(page, UNION + 8)
+}
+
 /// `io`: direction, size, port (2), count (4), offset of the data in the page (8).
 fn port(page: &mut [u8]) -> Option<Exit<'_>> {
     let &[direction, size, low, high] = page.get(UNION..)?.first_chunk()?;

@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use arch::{CpuStart, CpuidPolicy};
 use kvm_bindings::{KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT};
 use kvm_ioctls::{Cap, VcpuFd};
+use memory::loss;
 
 use super::{exit, failed, fault, kick::Kick, machine::Machine, page::RunPage, sys};
 use crate::{CreateError, Debugger, Exit, Kicker, RunError, StateError, Vcpu, VcpuState};
@@ -68,6 +69,7 @@ impl KvmVcpu {
             // pending there. `KVM_RUN` is entered all the same: it completes the last exit first.
             self.kicked |= self.kick.take();
             exit::set_immediate_exit(self.page.bytes_mut(), self.kicked);
+            let losses = loss::count();
             let error = match sys::run(&self.fd) {
                 Ok(()) if exit::reason(self.page.bytes()) == KVM_EXIT_INTR => continue,
                 Ok(()) => return Ok(Entered::Exited),
@@ -84,6 +86,8 @@ impl KvmVcpu {
                 }
                 // A processor that waits for its start-up interrupt got one.
                 Some(libc::EAGAIN) => {}
+                // Memory was lost, and is replaced: by us, or by another thread meanwhile.
+                Some(libc::EFAULT) if self.mend() || loss::count() != losses => {}
                 // The one exit that comes with an error.
                 Some(libc::EFAULT | libc::EHWPOISON)
                     if exit::reason(self.page.bytes()) == KVM_EXIT_MEMORY_FAULT =>
@@ -93,6 +97,17 @@ impl KvmVcpu {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Whether the memory that the guest could not use can be used now. Only newer hosts say which it
+    /// was.
+    fn mend(&self) -> bool {
+        let exit = self.page.bytes();
+        if exit::reason(exit) != KVM_EXIT_MEMORY_FAULT {
+            return loss::mend_all();
+        }
+        let found = self.machine.slots.find(exit::fault_address(exit));
+        found.is_some_and(|(region, offset)| loss::mend(&region, offset))
     }
 }
 

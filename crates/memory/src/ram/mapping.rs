@@ -77,7 +77,7 @@ fn excess(address: usize, start: GuestAddress) -> usize {
 fn flags(config: &RamConfig) -> libc::c_int {
     let sharing = match config.backing {
         Backing::Anonymous => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        Backing::CopyOnWrite(_) => libc::MAP_PRIVATE,
+        Backing::CopyOnWrite(_) | Backing::ReadOnly(_) => libc::MAP_PRIVATE,
         Backing::Memfd | Backing::Shared(_) => libc::MAP_SHARED,
     };
     sharing

@@ -56,6 +56,19 @@ fn copy_on_write_ram_leaves_the_file_alone() {
 }
 
 #[test]
+fn memory_that_guests_only_read_is_told_apart() {
+    let backing = || Backing::ReadOnly(file_of(&[7; 0x2000]));
+    let range = (GuestAddress(0x8000), 0x2000);
+    let ram = Ram::new(TWO, Backing::Anonymous).unwrap().with(range, backing()).unwrap();
+    let ram = ram.with((GuestAddress(0x2_0000_0000), 0x1000), Backing::Anonymous).unwrap();
+    let told: Vec<bool> = ram.regions().map(|region| ram.is_read_only(&region)).collect();
+    assert_eq!(told, [false, true, false, false]);
+    assert_eq!(ram.memory().read_obj::<u8>(range.0).unwrap(), 7);
+    let ram = Ram::new(&[range], backing()).unwrap();
+    assert!(ram.is_read_only(&ram.regions().next().unwrap()));
+}
+
+#[test]
 fn a_file_shorter_than_copy_on_write_ram_is_refused_with_both_sizes() {
     let error = Ram::new(TWO, Backing::CopyOnWrite(file_of(b"short"))).unwrap_err();
     assert!(matches!(error, RamError::ShortFile { file: 5, ram: 0x6000 }));

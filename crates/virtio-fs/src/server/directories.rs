@@ -48,7 +48,8 @@ impl Server {
         let (handle, offset, size) = (body.u64()?, body.u64()?, body.u32()?);
         let room = usize::try_from(size).unwrap_or(MOST).min(room).min(MOST);
         let plus = header.opcode == opcode::READDIRPLUS;
-        let directory = self.handles.get(handle)?;
+        // Not what the request says: it may lie.
+        let (directory, parent) = self.handles.place(handle)?;
         seek(directory, SeekFrom::Start(offset))?;
         // No more than fits: what is read beyond that is read again.
         let read = if plus { room / 4 } else { room };
@@ -57,7 +58,7 @@ impl Server {
         let end = read.max(LEAST_READ);
         let buffer = self.scratch.spare_capacity_mut().get_mut(..end).ok_or(Errno::NOMEM)?;
         let mut entries = RawDir::new(directory.as_fd(), buffer);
-        let mut list = List { inodes: &mut self.inodes, parent: header.node, reply, room };
+        let mut list = List { inodes: &mut self.inodes, parent, reply, room };
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -70,7 +71,7 @@ impl Server {
                 next: entry.next_entry_cookie(),
                 kind: entry.file_type().as_raw_mode() >> 12,
             };
-            if header.node == ROOT && found.name == c".." {
+            if parent == ROOT && found.name == c".." {
                 // What the directory lies in is not the guest's business.
                 found.ino = ROOT;
             }

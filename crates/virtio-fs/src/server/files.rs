@@ -42,7 +42,7 @@ pub(crate) fn host_flags(flags: u32) -> OFlags {
 }
 
 /// Whether a file so opened could be changed.
-fn writes(flags: OFlags) -> bool {
+pub(crate) fn writes(flags: OFlags) -> bool {
     flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC)
 }
 

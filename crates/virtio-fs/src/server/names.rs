@@ -20,7 +20,7 @@ use super::{
     files::{host_flags, kill_privileges},
 };
 use crate::{
-    inodes::{kind, stat},
+    inodes::{Inodes, kind, stat},
     wire::{Body, Header, OPEN_KILL_SUIDGID, Reply, opcode},
 };
 
@@ -194,8 +194,8 @@ impl Server {
         let name = body.name()?;
         let directory = header.opcode == opcode::RMDIR;
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        self.inodes.pin(header.node, name);
-        unlinkat(self.inodes.get(header.node)?, name, flags)
+        let remove = |inodes: &mut Inodes| unlinkat(inodes.get(header.node)?, name, flags);
+        self.inodes.removing((header.node, name), remove)
     }
 
     pub(super) fn rename(&mut self, header: &Header, body: &mut Body<'_>) -> Result<(), Errno> {
@@ -210,11 +210,15 @@ impl Server {
             return Err(Errno::INVAL);
         }
         let (old, new) = (body.name()?, body.name()?);
-        if !flags.contains(RenameFlags::EXCHANGE) {
-            self.inodes.pin(to, new);
+        let rename = |inodes: &mut Inodes| {
+            let (from, target) = (inodes.get(header.node)?, inodes.get(to)?);
+            renameat_with(&from, old, &target, new, flags)
+        };
+        if flags.contains(RenameFlags::EXCHANGE) {
+            rename(&mut self.inodes)?;
+        } else {
+            self.inodes.removing((to, new), rename)?;
         }
-        let (from, target) = (self.inodes.get(header.node)?, self.inodes.get(to)?);
-        renameat_with(&from, old, &target, new, flags)?;
         self.inodes.moved(to, new);
         if flags.contains(RenameFlags::EXCHANGE) {
             self.inodes.moved(header.node, old);

@@ -6,7 +6,7 @@ use purlin_virtio_fs::FsConfig;
 
 use crate::guest::{
     CREATE, Directory, E2BIG, EINVAL, EISDIR, ENFILE, ENOSYS, GETATTR, Guest, INIT, LOOKUP, MKDIR,
-    O_RDWR, OPEN, RELEASE, ROOT, STATFS, UNLINK, c, config, u32s, u64s,
+    O_RDWR, OPEN, RELEASE, RENAME, RMDIR, ROOT, STATFS, UNLINK, c, config, u32s, u64s,
 };
 
 fn few(directory: &Directory) -> Guest {
@@ -97,6 +97,39 @@ fn what_is_removed_stays_reachable_while_it_is_known() {
         guest.create_and_close(&format!("{index}"));
     }
     assert_eq!(guest.stat(node).unwrap().0, 4);
+}
+
+#[test]
+fn what_could_not_be_removed_or_replaced_costs_nothing_afterwards() {
+    let directory = Directory::new();
+    for name in ["one", "two", "from"] {
+        fs::create_dir_all(directory.path(name).join("full")).unwrap();
+    }
+    directory.write("file", "text");
+    let asks = [
+        |name| (RMDIR, vec![c(name)]),
+        |name| (RENAME, vec![u64s([ROOT]), c("from"), c(name)]),
+        |name| (UNLINK, vec![c(name)]),
+        |name| (RENAME, vec![u64s([77]), c("from"), c(name)]),
+    ];
+    for ask in asks {
+        let mut guest = few(&directory);
+        for name in ["one", "two"] {
+            guest.lookup(ROOT, name).unwrap();
+            let (opcode, body) = ask(name);
+            assert!(guest.ask(opcode, ROOT, &body).is_err(), "{opcode}");
+        }
+        // Half of the four descriptors for places can be kept for what is removed.
+        guest.create_and_close("removed");
+        let node = guest.lookup(ROOT, "removed").unwrap();
+        guest.ask(UNLINK, ROOT, &[c("removed")]).unwrap();
+        for index in 0..20 {
+            let name = format!("{index}");
+            guest.create_and_close(&name);
+            fs::remove_file(directory.path(&name)).unwrap();
+        }
+        assert_eq!(guest.stat(node).map(|stat| stat.0), Ok(0), "{:?}", ask("one").0);
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::{
 
 use crate::guest::{
     CREATE, Directory, EBADF, EEXIST, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY, EROFS, Guest, LINK,
-    MKDIR, MKNOD, O_EXCL, O_RDWR, O_TRUNC, O_WRONLY, OPEN, READLINK, RENAME, RENAME2, RMDIR, ROOT,
-    SETATTR, SYMLINK, UNLINK, c, config, u32s, u64s,
+    MKDIR, MKNOD, O_EXCL, O_RDWR, O_TRUNC, O_WRONLY, OPEN, READLINK, REMOVEXATTR, RENAME, RENAME2,
+    RMDIR, ROOT, SETATTR, SETXATTR, SYMLINK, UNLINK, c, config, u32s, u64s,
 };
 
 #[test]
@@ -170,6 +170,9 @@ fn read_only_means_that_nothing_changes() {
         assert_eq!(guest.ask(opcode, ROOT, &[body]), Err(EROFS), "{opcode}");
     }
     assert_eq!(guest.ask(SETATTR, node, &[u32s([1, 0]), vec![0; 80]]), Err(EROFS));
+    let attribute = [u32s([1, 0]), c("user.a"), b"1".to_vec()];
+    assert_eq!(guest.ask(SETXATTR, node, &attribute), Err(EROFS));
+    assert_eq!(guest.ask(REMOVEXATTR, node, &[c("user.a")]), Err(EROFS));
     for flags in [O_WRONLY, O_RDWR, O_TRUNC, 3] {
         assert_eq!(guest.ask(OPEN, node, &[u32s([flags, 0])]), Err(EROFS), "{flags}");
     }

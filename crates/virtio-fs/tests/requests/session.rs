@@ -199,6 +199,21 @@ fn a_restored_guest_goes_on_with_its_files() {
 }
 
 #[test]
+fn a_file_of_a_read_only_directory_is_not_restored_for_writing() {
+    let directory = Directory::new();
+    directory.write("file", "text");
+    let config = FsConfig { read_only: true, ..config() };
+    let mut fs = Fs::open(directory.share(), config).unwrap();
+    let mut state = fs.save().unwrap();
+    state.open = vec![Opened { handle: 1, node: ROOT, flags: O_RDWR }];
+    state.next_open = 2;
+    let error = fs.restore(state.clone()).unwrap_err().to_string();
+    assert!(error.contains("open for writing"), "{error}");
+    state.open[0].flags = 0;
+    fs.restore(state).unwrap();
+}
+
+#[test]
 fn a_state_that_cannot_be_is_refused_and_changes_nothing() {
     let directory = Directory::new();
     directory.write("file", "");

@@ -121,8 +121,8 @@ pub(crate) struct Run {
     ///
     /// The guest finds it as /dev/pmem0, /dev/pmem1 and so on; a file system on it that is mounted
     /// with -o dax uses the host's page cache itself. PATH is a file or a block device whose size is
-    /// a multiple of 2M. With read-only=on the file is never written: what the guest writes stays in
-    /// the memory of this process and is lost at its end. Those given here replace those of the file.
+    /// a multiple of 2M. With read-only=on the file is never written: what the guest writes is ignored,
+    /// so it has to mount with -o ro,dax. Those given here replace those of the file.
     #[arg(long, value_name = "PATH[,...]", value_parser = list::<Pmem>)]
     pmem: Vec<String>,
 
