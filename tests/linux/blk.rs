@@ -2,20 +2,22 @@
 
 use std::{
     fs::File,
+    num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
-use board::Hotplug;
-use disk::{Access, Backing, Disk, Qcow2, Raw};
+use disk::{Access, Backing, Qcow2, Raw};
 use harness::{Scratch, qcow2};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rate::{Rate, Rates};
 use vcpu::Vcpus;
-use virtio_blk::{Blk, BlkConfig, Engine};
-use vmm::config::{Bus, Config};
+use virtio::Handle;
+use virtio_blk::Blk;
+use vmm::config::{Bus, Config, Disk};
 
 use crate::{
     BOOT, Guest,
@@ -83,7 +85,7 @@ fn what_was_flushed_is_there_after_the_vmm_was_killed() {
     let mut raw = Raw::open(scratch.path("raw.img"), Access::ReadOnly).unwrap();
     let backing = Backing::In(scratch.path("base.qcow2"));
     let mut cow = Qcow2::open(scratch.path("cow.qcow2"), Access::ReadWrite, &backing).unwrap();
-    let disks: [&mut dyn Disk; 2] = [&mut raw, &mut cow];
+    let disks: [&mut dyn disk::Disk; 2] = [&mut raw, &mut cow];
     for disk in disks {
         let mut found = vec![0; 1 << 20];
         disk.read_at(0, &mut found).unwrap();
@@ -91,19 +93,16 @@ fn what_was_flushed_is_there_after_the_vmm_was_killed() {
     }
 }
 
-/// Plugs a disk with the image at `path` in, and gives it another size twice.
-fn resize(cpus: &Vcpus, hotplug: &Hotplug, [console, path]: [&Path; 2]) -> Result<(), String> {
+/// Gives `disk`, whose image is at `path`, another size twice, and rates of its own.
+fn resize(cpus: &Vcpus, disk: &Handle<Blk>, [console, path]: [&Path; 2]) -> Result<(), String> {
     let failed = |error: &dyn std::error::Error| error.to_string();
-    printed(cpus, console, "PURLIN-READY")?;
-    let raw = Raw::open(path, Access::ReadWrite).map_err(|error| failed(&error))?;
-    let blk = Blk::new(raw, BlkConfig::default()).engine(Engine::IoUring);
-    let blk = virtio::pci(blk.map_err(|error| failed(&error))?);
-    let handle = hotplug.attach("disk", blk).map_err(|error| failed(&error))?;
     let file = File::options().write(true).open(path).map_err(|error| failed(&error))?;
+    let ops = NonZeroU64::new(100).map(Rate::new);
+    assert!(disk.with(|blk| blk.set_rates(Rates { ops, bytes: None })));
     for (before, len) in [("PURLIN-SMALL ", 2 << 20), ("PURLIN-LARGE ", 1 << 19)] {
         printed(cpus, console, before)?;
         file.set_len(len).map_err(|error| failed(&error))?;
-        let told = handle.with(|blk| blk.resize()).map_err(|error| failed(&error))?;
+        let told = disk.with(|blk| blk.resize()).map_err(|error| failed(&error))?;
         assert_eq!(told, len);
     }
     printed(cpus, console, "PURLIN-LESS ").map(drop)
@@ -116,15 +115,19 @@ fn a_running_guest_follows_a_disk_that_grows_and_shrinks() {
     let scratch = Scratch::new(test);
     let console = scratch.path("console");
     let image = scratch.file("image", &[0; 1 << 20]);
-    let config = Config { bus: Bus::Pci, ..config(&guest, &console) };
-    let machine = machine(&config);
-    let hotplug = machine.hotplug().unwrap();
-    let ((), output) = run(machine, &console, |cpus| resize(cpus, &hotplug, [&console, &image]));
+    for bus in [Bus::Pci, Bus::Mmio] {
+        File::options().write(true).open(&image).unwrap().set_len(1 << 20).unwrap();
+        let disk = Disk { path: image.clone(), ..Disk::default() };
+        let config = Config { bus, disk: vec![disk], ..config(&guest, &console) };
+        let machine = machine(&config);
+        let [disk] = machine.disks().try_into().unwrap();
+        let ((), output) = run(machine, &console, |cpus| resize(cpus, &disk, [&console, &image]));
 
-    for (mark, sectors) in [("SMALL", "2048"), ("LARGE", "4096"), ("LESS", "1024")] {
-        assert_eq!(value(&output, &format!("PURLIN-{mark} ")), Some(sectors), "{output}");
+        for (mark, sectors) in [("SMALL", "2048"), ("LARGE", "4096"), ("LESS", "1024")] {
+            assert_eq!(value(&output, &format!("PURLIN-{mark} ")), Some(sectors), "{output}");
+        }
+        let mut bytes = [0; 4];
+        File::open(&image).unwrap().read_exact_at(&mut bytes, (1 << 19) - 512).unwrap();
+        assert_eq!(&bytes, b"less");
     }
-    let mut bytes = [0; 4];
-    File::open(&image).unwrap().read_exact_at(&mut bytes, (1 << 19) - 512).unwrap();
-    assert_eq!(&bytes, b"less");
 }

@@ -5,14 +5,20 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::{
+    os::unix::net::UnixListener,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use harness::Purlin;
+use harness::{Purlin, Scratch};
 use nix::unistd::geteuid;
+use vmm::config::{Config, Net};
 
-use crate::{Guest, value};
+use crate::{
+    Guest,
+    inside::{self, config, machine, printed},
+    value,
+};
 
 /// How many bytes the guest downloads, and uploads.
 #[derive(Clone, Copy)]
@@ -133,4 +139,27 @@ fn a_stock_kernel_is_on_the_host_s_network_by_passt() {
     assert_eq!(value(&output, "PURLIN-LEASE "), Some("198.18.1.2 198.18.1.1"), "{output}");
     assert!(output.contains("PURLIN-OK ping"), "{output}");
     assert_whole(&output, THROUGH_PASST);
+}
+
+#[test]
+fn a_running_guest_sees_its_cable_pulled_out_and_put_in_again() {
+    let test = "a_running_guest_sees_its_cable_pulled_out_and_put_in_again";
+    let Some(guest) = Guest::new(test, "cable") else { return };
+    let scratch = Scratch::new(test);
+    let (console, socket) = (scratch.path("console"), scratch.path("socket"));
+    let _other_end = UnixListener::bind(&socket).expect("the path is free");
+    let net = Net { socket: Some(socket), ..Net::default() };
+    let config = Config { net: vec![net], ..config(&guest, &console) };
+    let machine = machine(&config);
+    let cards = machine.nets();
+    let ((), output) = inside::run(machine, &console, |cpus| {
+        printed(cpus, &console, "PURLIN-CARRIER 1")?;
+        cards.iter().for_each(|card| card.with(|card| card.set_link(false)));
+        printed(cpus, &console, "PURLIN-CARRIER 0")?;
+        cards.iter().for_each(|card| card.with(|card| card.set_link(true)));
+        printed(cpus, &console, "PURLIN-AGAIN").map(drop)
+    });
+
+    assert_eq!(cards.len(), 1);
+    assert_eq!(output.matches("PURLIN-CARRIER 1").count(), 2, "{output}");
 }

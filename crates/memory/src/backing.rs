@@ -9,7 +9,8 @@ pub enum Backing {
     /// Private memory of this process: the usual choice.
     #[default]
     Anonymous,
-    /// A memfd of the VMM's own, which other processes (vhost-user back ends) can map too.
+    /// A memfd of the VMM's own, which other processes (vhost-user back ends) can map too. It
+    /// keeps its length, whatever they do.
     Memfd,
     /// `File`, shared with whoever else maps it; grown to the size of RAM if shorter.
     Shared(File),

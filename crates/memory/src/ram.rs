@@ -4,7 +4,10 @@ mod mapping;
 
 use std::{fs::File, io, sync::Arc};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+};
 use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, mmap::MmapRegionError,
 };
@@ -238,7 +241,7 @@ fn open(backing: &Backing, pages: Pages, bytes: u64) -> Result<Option<Arc<File>>
         Backing::Anonymous => return Ok(None),
         Backing::Memfd => {
             let file = memfd(pages).map_err(failed)?;
-            file.set_len(bytes).map_err(failed)?;
+            sized(&file, bytes).map_err(failed)?;
             file
         }
         Backing::Shared(file) => {
@@ -264,7 +267,17 @@ fn memfd(pages: Pages) -> io::Result<File> {
         Pages::Huge2M => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB,
         Pages::Huge1G => MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_1GB,
     };
-    Ok(memfd_create(c"guest-ram", MFdFlags::MFD_CLOEXEC | huge)?.into())
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(memfd_create(c"guest-ram", flags | huge)?.into())
+}
+
+/// Gives a memfd its size for good. Whoever is given the memory could cut it off otherwise, and what
+/// is gone is `SIGBUS` for all others. Holes can still be made in it.
+fn sized(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
 }
 
 #[cfg(test)]

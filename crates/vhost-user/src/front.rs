@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use virtio::{Offload, OffloadError, OffloadedRing};
+use virtio::{Offload, OffloadError, OffloadedRing, signal};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::{
@@ -23,7 +23,6 @@ use crate::{
     retry::Retry,
     search::Search,
     session::Session,
-    signal::signal,
     space,
     table::Table,
 };
@@ -162,7 +161,7 @@ impl Front {
         }
         // It may have died between using a buffer and saying so.
         for Ring { ring, .. } in self.rings.iter().flatten() {
-            signal(&ring.call);
+            ring.call.signal();
         }
     }
 
@@ -399,7 +398,7 @@ impl Offload for Front {
             return next;
         }
         // What was used and not told is told now.
-        signal(&ring.ring.call);
+        ring.ring.call.signal();
         self.unsure |= !resume::is_idle(&ring.ring);
         ring.resume(self.inflight.is_some())
     }

@@ -15,7 +15,6 @@ mod retry;
 mod search;
 mod session;
 mod settings;
-mod signal;
 mod socket;
 mod space;
 mod state;

@@ -122,6 +122,13 @@ impl Blk {
         Ok(Self { throttle: Some(Throttle::new(rates)?), ..self })
     }
 
+    /// Changes the rates of a disk that was made with a [`limit`](Self::limit), by the device's
+    /// [`Handle`](virtio::Handle) while the guest runs: what waits is tried again. A limit of no rates
+    /// at all is one too. False if the disk was made without: then nothing changes.
+    pub fn set_rates(&mut self, rates: Rates) -> bool {
+        self.throttle.as_mut().map(|throttle| throttle.set(rates)).is_some()
+    }
+
     /// Looks at the size of the disk again, and tells the guest if it has changed; call this through
     /// the device's [`Handle`](virtio::Handle) after the image has grown or shrunk. The size now,
     /// bytes.

@@ -251,6 +251,27 @@ fn a_limited_disk_lets_requests_wait_and_forgets_none() {
 }
 
 #[test]
+fn rates_that_change_let_go_what_waits_and_hold_what_comes() {
+    let disk = Plain::new();
+    let one = NonZeroU64::new(1).map(|rate| Rate::new(rate).size(1));
+    let (none, some) = (Rates::default(), Rates { ops: one, bytes: None });
+    for engine in [Engine::Sync, Engine::IoUring] {
+        let mut guest = Guest::new(blk(&disk).engine(engine).unwrap().limit(none).unwrap());
+        let start = Instant::now();
+        assert!(guest.handle.with(|blk| blk.set_rates(some)));
+        (0..16).for_each(|number| guest.offer(0, number, (IN, number)));
+        guest.driver.kick(0);
+        guest.wait(0, 1);
+        assert!(guest.driver.queues[0].used().is_empty(), "the others take a second each");
+        assert!(guest.handle.with(|blk| blk.set_rates(none)));
+        guest.wait(0, 15);
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+    let guest = Guest::new(blk(&disk));
+    assert!(!guest.handle.with(|blk| blk.set_rates(some)), "a disk without a limit has no timer");
+}
+
+#[test]
 fn an_engine_that_cannot_be_had_is_an_error_only_if_it_was_named() {
     let memory = || Blk::new(disk::Memory::new(8).unwrap(), BlkConfig::default());
     assert!(matches!(memory().engine(Engine::IoUring), Err(EngineError::NoFile)));

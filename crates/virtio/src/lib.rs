@@ -7,6 +7,7 @@ mod chain;
 pub mod conformance;
 mod contract;
 mod drain;
+mod event;
 pub mod feature;
 mod handle;
 mod in_flight;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use chain::{Chain, Reader, Writer};
 pub use contract::{Device, Served};
+pub use event::{Call, signal};
 pub use handle::Handle;
 pub use mmio::{MmioTransport, mmio};
 pub use negotiation::{Change, Negotiation, NegotiationError, status};

@@ -7,7 +7,7 @@ use memory::GuestMemory;
 use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
-use crate::{Device, RingError, ring::Ring};
+use crate::{Call, Device, RingError, ring::Ring, signal};
 
 /// Why a queue cannot be served elsewhere, for the log.
 pub type OffloadError = Box<dyn Error + Send + Sync>;
@@ -62,19 +62,21 @@ pub struct OffloadedRing {
     /// Signalled when the driver notifies, and once in the beginning.
     pub kick: EventFd,
     /// To be signalled when the driver is to be interrupted.
-    pub call: EventFd,
+    pub call: Call,
 }
 
 /// The events between a driver and whoever serves its queues.
 pub(crate) struct Events {
     /// The transport's doorbells.
     pub(crate) kicks: Vec<EventFd>,
-    pub(crate) calls: Vec<EventFd>,
+    pub(crate) calls: Vec<Call>,
 }
 
 impl Events {
     pub(crate) fn new(queues: usize) -> Result<Self, RingError> {
-        Ok(Self { kicks: Vec::new(), calls: events(queues)? })
+        let calls = (0..queues).map(|_| Call::new()).collect::<io::Result<_>>();
+        let calls = calls.map_err(|error| RingError::Event(error.kind()))?;
+        Ok(Self { kicks: Vec::new(), calls })
     }
 
     /// Hands queue number `index` over, if it is not yet.
@@ -102,8 +104,8 @@ impl Events {
         };
         offload.start(index, given)?;
         ring.offloaded = true;
-        // Chains may have been offered before; a full event rings already.
-        drop(kick.write(1));
+        // Chains may have been offered before.
+        signal(kick);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 
 use device::EventFd;
 
-use crate::{Device, ring::Ring, worker::Worker};
+use crate::{Device, ring::Ring, signal, worker::Worker};
 
 /// The driver's way to a worker. Notification takes no lock; the rest takes the worker's.
 pub(crate) struct Setup<D: Device> {
@@ -113,8 +113,7 @@ impl<D: Device> Setup<D> {
     /// anything comes here.
     pub(crate) fn notify(&self, queue: u32) {
         if let Some(doorbell) = usize::try_from(queue).ok().and_then(|at| self.doorbells.get(at)) {
-            // What cannot be counted further has been signalled already.
-            drop(doorbell.write(1));
+            signal(doorbell);
         }
     }
 }

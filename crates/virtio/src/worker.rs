@@ -8,7 +8,7 @@ use device::{
 use memory::GuestMemory;
 
 use crate::{
-    Change, Device, Negotiation, Pending, RingError, WorkerState,
+    Call, Change, Device, Negotiation, Pending, RingError, WorkerState,
     drain::Sources,
     feature,
     interrupt::Interrupt,
@@ -276,7 +276,7 @@ impl<D: Device> Worker<D> {
         let Ok(index) = u16::try_from(call ^ CALL) else { return };
         let call = self.offload.as_ref().and_then(|events| events.calls.get(usize::from(index)));
         // Nothing to read means that somebody else has seen to it.
-        if call.is_some_and(|call| call.read().is_ok()) && self.negotiation.is_running() {
+        if call.is_some_and(Call::take) && self.negotiation.is_running() {
             self.interrupt.used(index);
             if let Some(server) = self.device.offload() {
                 server.called(index);

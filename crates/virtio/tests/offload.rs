@@ -1,18 +1,28 @@
 //! A device whose queues are served elsewhere: when they are handed over, and when taken back.
 #![expect(clippy::unwrap_used, reason = "test code")]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use device::{EventFd, Persist, RestoreError, SaveError, Versioned};
 use purlin_virtio::{
-    Chain, Device, Offload, OffloadError, OffloadedRing, Served, conformance::Driver, feature, mmio,
+    Call, Chain, Device, Offload, OffloadError, OffloadedRing, Served, conformance::Driver,
+    feature, mmio,
+};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
 };
 
 /// What happened, in its order: started at an index, stopped, called.
 type Log = Arc<Mutex<Vec<(&'static str, u16, u16)>>>;
 
 /// The events of a ring: kick and call.
-type Events = Arc<Mutex<Option<(EventFd, EventFd)>>>;
+type Events = Arc<Mutex<Option<(EventFd, Call)>>>;
 
 #[derive(Clone, Default)]
 struct Elsewhere {
@@ -134,7 +144,7 @@ fn the_doorbell_rings_where_the_queue_is_served() {
     driver.run();
     assert!(events.0.read().is_ok());
     let raised = driver.raised();
-    events.1.write(1).unwrap();
+    events.1.signal();
     driver.run();
     assert_eq!(driver.raised(), raised + 1);
     let log = device.log();
@@ -176,11 +186,43 @@ fn queues_are_taken_back_to_be_saved_and_handed_over_again() {
 fn an_interrupt_that_nobody_has_seen_to_is_not_lost_when_the_device_is_saved() {
     let (device, driver) = started();
     let raised = driver.raised();
-    device.events.lock().unwrap().as_ref().unwrap().1.write(1).unwrap();
+    device.events.lock().unwrap().as_ref().unwrap().1.signal();
     driver.save();
     assert_eq!(driver.raised(), raised + 1);
     driver.save();
     assert_eq!(driver.raised(), raised + 1);
+}
+
+/// Has `event` block for all who have it, as any of them can.
+fn block(event: &impl AsRawFd) -> OwnedFd {
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let event = pidfd_getfd(own, event.as_raw_fd(), PidfdGetfdFlags::empty()).unwrap();
+    fcntl_setfl(&event, OFlags::empty()).unwrap();
+    event
+}
+
+#[test]
+fn a_server_that_makes_the_events_block_keeps_nobody_waiting() {
+    let (device, mut driver) = started();
+    let (kick, call) = device.events.lock().unwrap().take().unwrap();
+    block(&call);
+    let kick = block(&kick);
+    rustix::io::read(&kick, &mut [0; 8]).unwrap();
+    rustix::io::write(&kick, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        driver.save();
+        driver.run();
+        driver.notify(0);
+        driver.notify(1);
+        ended.send(driver.is_broken()).unwrap();
+    });
+
+    let broken = end.recv_timeout(Duration::from_secs(10));
+    assert_eq!(broken, Ok(false), "somebody waits for an event");
+    let log = device.log();
+    assert!(log.ends_with(&[("start", 0, 5), ("start", 1, 5)]), "{log:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-# A disk that comes, and has another size twice while it is there; nothing here asks it to look.
+# A disk that has another size twice while it is there; nothing here asks it to look.
 await() {
     tries=0
     until eval "$1"; do
@@ -14,7 +14,6 @@ last() {
     printf "$1" | dd of=/dev/vda bs=512 seek=$(($(size) - 1)) count=1 conv=sync,fsync 2>/dev/null ||
         echo "PURLIN-FAIL no last sector of $(size)"
 }
-echo "PURLIN-READY"
 await '[ -b /dev/vda ]'
 last small
 echo "PURLIN-SMALL $(size)"

@@ -25,6 +25,8 @@ use hypervisor::{Hypervisor, Vm, VmConfig};
 use memory::Ram;
 use vcpu::{Stop, Vcpus};
 use virtio_balloon::Balloon;
+use virtio_blk::Blk;
+use virtio_net::Net;
 
 pub use consoles::Consoles;
 pub use error::{BuildError, RunError};
@@ -49,6 +51,8 @@ struct Controls {
     buttons: Buttons,
     memory: Option<MemorySize>,
     balloon: Option<Handle<Balloon>>,
+    disks: Vec<Handle<Blk>>,
+    nets: Vec<Handle<Net>>,
     terminal: Option<TerminalSize>,
     told: Option<Told>,
 }
@@ -138,6 +142,20 @@ impl Machine {
         self.controls.balloon.clone()
     }
 
+    /// The machine's disks, in the order of [`Config::disk`]. By these a disk is
+    /// [looked at](Blk::resize) after its image has grown or shrunk, and its
+    /// [rates](Blk::set_rates) are changed, from any thread while the guest runs.
+    pub fn disks(&self) -> Vec<Handle<Blk>> {
+        self.controls.disks.clone()
+    }
+
+    /// The machine's network cards, in the order of [`Config::net`]. By these a cable is
+    /// [pulled out](Net::set_link), and [rates](Net::set_rates) are changed, from any thread while
+    /// the guest runs.
+    pub fn nets(&self) -> Vec<Handle<Net>> {
+        self.controls.nets.clone()
+    }
+
     /// The size of the guest's terminal, if it has one that is the terminal of this process.
     pub fn terminal(&self) -> Option<TerminalSize> {
         self.controls.terminal.clone()
@@ -219,16 +237,16 @@ fn board(
     board.attach("pvpanic", legacy::Pvpanic::new())?;
     let power = board.attach("power", legacy::AcpiPower::new())?;
     virtio::bus(&mut board, config, layout, bits)?;
-    storage::attach(&mut board, config)?;
+    let disks = storage::attach(&mut board, config)?;
     let told = share::attach(&mut board, config)?;
-    network::attach(&mut board, config)?;
+    let nets = network::attach(&mut board, config)?;
     sockets::attach(&mut board, config, consoles)?;
     vhost_user::attach(&mut board, config)?;
     let memory = beside.attach(&mut board, config)?;
     let terminal = consoles.attach_terminals(&mut board, config)?;
     let balloon = balloon::attach(&mut board, config)?;
     let buttons = Buttons { power, keyboard };
-    Ok((board.freeze()?, Controls { buttons, memory, balloon, terminal, told }))
+    Ok((board.freeze()?, Controls { buttons, memory, balloon, disks, nets, terminal, told }))
 }
 
 /// As [`Config::check`] has it; one for a configuration that was not checked.

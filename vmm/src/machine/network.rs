@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU64, os::fd::RawFd, time::Duration};
 
+use ::virtio::Handle;
 use board::BoardBuilder;
 use net::{Link, Passt, PasstConfig, Stream, Tap};
 use rate::{Rate, Rates};
@@ -15,12 +16,16 @@ use crate::config::{self, Config, ConfigError};
 const EARLY: Duration = Duration::from_secs(5);
 
 /// Attaches the cards that `config` names, in their order.
-pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
+pub(super) fn attach(
+    board: &mut BoardBuilder,
+    config: &Config,
+) -> Result<Vec<Handle<Net>>, BuildError> {
+    let mut nets = Vec::new();
     for (index, net) in config.net.iter().enumerate() {
         let card = Net::with_pairs(links(net)?, card(net)?)?;
-        virtio::attach(board, config.transport(), &format!("net{index}"), card)?;
+        nets.push(virtio::attach(board, config.transport(), &format!("net{index}"), card)?);
     }
-    Ok(())
+    Ok(nets)
 }
 
 fn links(net: &config::Net) -> Result<Vec<Box<dyn Link>>, BuildError> {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use ::virtio::Handle;
 use board::BoardBuilder;
 use disk::{Access, BackingError, OpenError, Qcow2, Raw};
 use rate::{Rate, Rates};
@@ -12,14 +13,19 @@ use super::{BuildError, virtio};
 use crate::config::{self, Cache, Config, Disk, DiskBacking, Engine, Format};
 
 /// Attaches what `config` names, disks first, in their order.
-pub(super) fn attach(board: &mut BoardBuilder, config: &Config) -> Result<(), BuildError> {
+pub(super) fn attach(
+    board: &mut BoardBuilder,
+    config: &Config,
+) -> Result<Vec<Handle<Blk>>, BuildError> {
+    let mut disks = Vec::new();
     for (index, disk) in config.disk.iter().enumerate() {
-        virtio::attach(board, config.transport(), &format!("disk{index}"), open(disk)?)?;
+        let name = format!("disk{index}");
+        disks.push(virtio::attach(board, config.transport(), &name, open(disk)?)?);
     }
     if let Some(rng) = &config.rng {
         virtio::attach(board, config.transport(), "rng", random(rng)?)?;
     }
-    Ok(())
+    Ok(disks)
 }
 
 fn random(rng: &config::Rng) -> Result<Rng, BuildError> {
@@ -50,9 +56,7 @@ fn open(disk: &Disk) -> Result<Blk, BuildError> {
         ops: limit(disk.ops_per_sec, disk.ops_burst),
         bytes: limit(disk.bytes_per_sec, disk.bytes_burst),
     };
-    if rates == Rates::default() {
-        return Ok(blk);
-    }
+    // Also without rates: a running disk can be given some.
     blk.limit(rates).map_err(BuildError::Timer)
 }
 

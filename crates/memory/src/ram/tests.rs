@@ -1,5 +1,6 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use vm_memory::{Bytes, GuestMemoryBackend};
 
 use super::*;
@@ -79,6 +80,42 @@ fn a_memfd_can_be_mapped_by_others() {
     let ram = Ram::new(TWO, Backing::Memfd).unwrap();
     let offset = ram.regions().nth(1).unwrap().file_offset().unwrap().start();
     assert_eq!(offset, 0x4000);
+}
+
+#[test]
+fn nobody_who_is_given_the_memfd_can_cut_it_off_but_pages_can_be_given_back() {
+    let ram = Ram::new(TWO, Backing::Memfd).unwrap();
+    let region = ram.regions().next().unwrap();
+    let mut theirs = region.file_offset().unwrap().file().try_clone().unwrap();
+    theirs.write_all(&[7; 0x6000]).unwrap();
+
+    let cut = theirs.set_len(0x1000);
+    let grown = theirs.set_len(0x10_0000);
+    let unsealed = fcntl(&theirs, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
+
+    for refused in [cut, grown, unsealed.map(drop).map_err(io::Error::from)] {
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+    let memory = ram.memory();
+    crate::discard(&memory, GuestAddress(0x1000), 0x1000).unwrap();
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x1000)).unwrap(), 0);
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x2000)).unwrap(), 7);
+}
+
+#[test]
+fn a_memfd_of_huge_pages_is_sealed_too() {
+    let file = match memfd(Pages::Huge2M) {
+        Ok(file) => file,
+        // A host without huge pages of that size.
+        Err(error) => {
+            let there = std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
+            return assert!(!there, "{error}");
+        }
+    };
+    sized(&file, 4 << 20).unwrap();
+    assert!(file.set_len(2 << 20).is_err());
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, hole, 0, 2 << 20).unwrap();
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use device::{EventFd, FakeWiring, Wiring};
+use virtio::Call;
 
 use super::*;
 
@@ -26,7 +27,7 @@ impl Model {
             device: DEVICE,
             next: 0,
             kick: EventFd::new(0).unwrap(),
-            call: EventFd::new(0).unwrap(),
+            call: Call::new().unwrap(),
         };
         let free = (0..SIZE).rev().collect();
         Self { ring, offered: 0, used: 0, free, in_flight: Vec::new(), random: seed | 1 }
