@@ -57,7 +57,7 @@ impl Ram {
 /// The VMM's own marks of `region`, cleared as they are read.
 fn take_marks(region: &Region) -> Vec<u64> {
     let pages = usize::try_from(region.len().div_ceil(PAGE)).unwrap_or(usize::MAX);
-    let mut words = region.get_mmap().bitmap().get_and_reset();
+    let mut words = region.get_mmap().bitmap().take();
     words.resize(pages.div_ceil(64), 0);
     words
 }

@@ -1,81 +1,167 @@
-//! Places in RAM for one vectored system call, without a copy in between. Unsafe: the kernel is handed
-//! pointers into mappings that are kept as long as it may use them.
+//! Places in RAM, looked up once: to copy from and to, and for one vectored system call without a copy
+//! in between. Unsafe: it keeps pointers, into mappings that are kept as long.
 #![expect(
     unsafe_code,
-    reason = "readv and its kin take pointers; they point into mappings we hold"
+    reason = "places are looked up once and kept as pointers, into mappings that are held"
 )]
 
+mod stretch;
+
 use std::{
+    cell::Cell,
     fmt, io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
 };
 
 use libc::iovec;
-use smallvec::SmallVec;
+pub use stretch::Stretch;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, VolatileSlice,
+    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, VolatileSlice,
     bitmap::{Bitmap, BitmapSlice},
-    guest_memory,
+    guest_memory::Error,
+    mmap::MmapRegion,
 };
 
-use crate::GuestMemory;
+use crate::{GuestMemory, Marks, Region};
 
-/// The most pieces that one system call takes (`UIO_MAXIOV`).
-const MOST: usize = 1024;
-/// This many pieces cost no allocation.
-const FEW: usize = 32;
-
-/// Places in guest RAM, in the order in which one system call fills or reads them (`readv(2)`).
+/// Places in guest RAM, one after the other.
 ///
-/// It keeps RAM mapped as long as it lives. What the kernel does to the bytes races with the guest, as
-/// everything a device does to RAM may; nothing in this process ever refers to them.
+/// It keeps RAM mapped as long as it lives. What is copied, and what the kernel does to the bytes, races
+/// with the guest, as everything a device does to RAM may; nothing in this process ever refers to them.
 pub struct Scatter {
     memory: GuestMemory,
-    places: SmallVec<[(GuestAddress, usize); FEW]>,
-    pieces: SmallVec<[iovec; FEW]>,
+    /// The region that was last looked up: the next place is mostly in it, too.
+    home: Cell<Option<Home>>,
+    /// Each place as the kernel takes it, in our address space.
+    pieces: Vec<iovec>,
     bytes: usize,
+    /// The region of the last place, which the next one may continue.
+    open: Option<*const Region>,
 }
 
-// SAFETY: the pointers in `pieces` are for the kernel only, and point into mappings that `memory`,
-// which may go to any thread, keeps.
+// SAFETY: the pointers in `pieces` and `home` point to regions and into mappings that `memory`, which may
+// go to any thread, keeps; what is in the mappings is only accessed as volatile, or by the kernel.
 unsafe impl Send for Scatter {}
+
+/// A region, as far as it is needed here.
+#[derive(Clone, Copy)]
+struct Home {
+    region: *const Region,
+    start: u64,
+    len: usize,
+    base: *mut u8,
+}
+
+impl Home {
+    fn new(region: &Region) -> Option<Self> {
+        let base = region.get_host_address(MemoryRegionAddress(0)).ok()?;
+        let len = usize::try_from(region.len()).ok()?;
+        Some(Self { region, start: region.start_addr().0, len, base })
+    }
+
+    /// Where in the region `len` bytes at `addr` are, if all of them are there.
+    #[inline]
+    fn offset(&self, addr: GuestAddress, len: usize) -> Option<usize> {
+        let offset = usize::try_from(addr.0.checked_sub(self.start)?).ok()?;
+        (len <= self.len.checked_sub(offset)?).then_some(offset)
+    }
+
+    /// Where in the region an address of ours is.
+    #[inline]
+    fn place(&self, at: usize) -> Option<usize> {
+        at.checked_sub(self.base.addr()).filter(|offset| *offset < self.len)
+    }
+}
 
 impl Scatter {
     /// No places yet, in `memory`.
     pub fn new(memory: GuestMemory) -> Self {
-        Self { memory, places: SmallVec::new(), pieces: SmallVec::new(), bytes: 0 }
+        let home = Cell::new(None);
+        Self { memory, home, pieces: Vec::new(), bytes: 0, open: None }
+    }
+
+    /// All of RAM.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 
     /// Forgets the places, and keeps the room for them.
     pub fn clear(&mut self) {
-        self.places.clear();
         self.pieces.clear();
         self.bytes = 0;
+        self.open = None;
     }
 
-    /// Adds `len` bytes at `addr`.
+    /// Has the next bytes begin a new place, wherever they are.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Adds `len` bytes at `addr`: a place, or one for each mapping that they lie in, or more of the last
+    /// place if they follow it in RAM. The fewer places, the less there is to do for each request; buffers
+    /// of a kernel follow each other often.
     ///
     /// # Errors
     /// They are not all in RAM; nothing is added then.
-    pub fn push(&mut self, addr: GuestAddress, len: usize) -> Result<(), guest_memory::Error> {
-        let before = self.pieces.len();
+    #[inline]
+    pub fn push(&mut self, addr: GuestAddress, len: usize) -> Result<(), Error> {
         // One region has it all: the usual case, and much cheaper than to ask for several.
-        if let Ok(slice) = self.memory.get_slice(addr, len) {
-            self.pieces.push(piece(&slice));
-        } else {
-            for slice in self.memory.get_slices(addr, len) {
-                match slice {
-                    Ok(slice) => self.pieces.push(piece(&slice)),
-                    Err(error) => {
-                        self.pieces.truncate(before);
-                        return Err(error);
-                    }
-                }
-            }
+        if let Some((home, offset)) = self.home(addr, len) {
+            let iov_base = home.base.wrapping_add(offset).cast();
+            self.add(home.region, iovec { iov_base, iov_len: len });
+            return Ok(());
         }
-        self.places.push((addr, len));
+        self.push_several(addr, len)
+    }
+
+    #[cold]
+    fn push_several(&mut self, addr: GuestAddress, len: usize) -> Result<(), Error> {
+        let memory = Arc::clone(&self.memory);
+        let slices = memory.get_slices(addr, len).map(|slice| slice.map(|slice| piece(&slice)));
+        let pieces = slices.collect::<Result<Vec<_>, _>>()?;
+        self.close();
         self.bytes = self.bytes.saturating_add(len);
+        self.pieces.extend(pieces);
         Ok(())
+    }
+
+    /// Adds `len` bytes of place number `place` of `other`, from `offset` on.
+    ///
+    /// # Errors
+    /// There are fewer, or they are not in this RAM.
+    pub fn push_part(
+        &mut self,
+        other: &Self,
+        place: usize,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let piece = other.cut(place, offset, len).ok_or(Error::InvalidBackendAddress)?;
+        let (home, _) = other.home_of(&piece).ok_or(Error::InvalidBackendAddress)?;
+        if !Arc::ptr_eq(&self.memory, &other.memory) {
+            let addr = other.address(&piece).ok_or(Error::InvalidBackendAddress)?;
+            return self.push(addr, len);
+        }
+        self.add(home.region, piece);
+        Ok(())
+    }
+
+    #[inline]
+    fn add(&mut self, region: *const Region, piece: iovec) {
+        self.bytes = self.bytes.saturating_add(piece.iov_len);
+        if self.open == Some(region)
+            && let Some(last) = self.pieces.last_mut()
+            && last.iov_base.addr() + last.iov_len == piece.iov_base.addr()
+        {
+            last.iov_len += piece.iov_len;
+            return;
+        }
+        self.open = Some(region);
+        self.pieces.push(piece);
     }
 
     /// Forgets the first `count` bytes, of which a system call has done so many: the next one goes on
@@ -84,16 +170,8 @@ impl Scatter {
         let mut left = count;
         let whole = self.pieces.iter().take_while(|piece| take(&mut left, piece.iov_len)).count();
         self.pieces.drain(..whole);
-        if let Some(first) = self.pieces.first_mut() {
-            first.iov_base = first.iov_base.wrapping_byte_add(left);
-            first.iov_len -= left;
-        }
-        let mut left = count;
-        let whole = self.places.iter().take_while(|(_, len)| take(&mut left, *len)).count();
-        self.places.drain(..whole);
-        if let Some((addr, len)) = self.places.first_mut() {
-            addr.0 = addr.0.wrapping_add(u64::try_from(left).unwrap_or(0));
-            *len -= left;
+        if let Some(piece) = self.pieces.first_mut() {
+            *piece = shortened(*piece, left);
         }
         self.bytes = self.bytes.saturating_sub(count);
     }
@@ -103,36 +181,10 @@ impl Scatter {
         self.bytes
     }
 
-    /// Fills the places from `fd`, in one system call: from `offset` on, or from where the file stands.
-    /// How many bytes came; 0 is the file's end. What the kernel touched is marked dirty.
-    ///
-    /// # Errors
-    /// The host's. More than 1024 places are `InvalidInput`.
-    pub fn read_from(&self, fd: BorrowedFd<'_>, offset: Option<u64>) -> io::Result<usize> {
-        let (fd, list, count) = (fd.as_raw_fd(), self.pieces.as_ptr(), self.count()?);
-        let done = match offset.map(offset_of).transpose()? {
-            // SAFETY: `list` has `count` pieces, each whole in a mapping that `memory` keeps.
-            None => retried(|| unsafe { libc::readv(fd, list, count) }),
-            // SAFETY: as above.
-            Some(at) => retried(|| unsafe { libc::preadv(fd, list, count, at) }),
-        }?;
-        self.mark_dirty(done);
-        Ok(done)
-    }
-
-    /// Writes the places to `fd`, in one system call: from `offset` on, or where the file stands. How
-    /// many bytes went.
-    ///
-    /// # Errors
-    /// The host's. More than 1024 places are `InvalidInput`.
-    pub fn write_to(&self, fd: BorrowedFd<'_>, offset: Option<u64>) -> io::Result<usize> {
-        let (fd, list, count) = (fd.as_raw_fd(), self.pieces.as_ptr(), self.count()?);
-        match offset.map(offset_of).transpose()? {
-            // SAFETY: `list` has `count` pieces, each whole in a mapping that `memory` keeps.
-            None => retried(|| unsafe { libc::writev(fd, list, count) }),
-            // SAFETY: as above.
-            Some(at) => retried(|| unsafe { libc::pwritev(fd, list, count, at) }),
-        }
+    /// Where place number `place` is, and how many bytes it has.
+    pub fn place(&self, place: usize) -> Option<(GuestAddress, usize)> {
+        let piece = self.pieces.get(place)?;
+        Some((self.address(piece)?, piece.iov_len))
     }
 
     /// The places as the kernel takes them, for system calls that this type does not make, such as
@@ -143,31 +195,132 @@ impl Scatter {
         &self.pieces
     }
 
-    /// Marks the first `count` bytes of the places as written.
-    pub fn mark_dirty(&self, mut count: usize) {
-        for &(addr, len) in &self.places {
-            let len = len.min(count);
-            if len == 0 {
-                return;
-            }
-            if let Ok(slice) = self.memory.get_slice(addr, len) {
-                slice.bitmap().mark_dirty(0, len);
-            } else {
-                for slice in self.memory.get_slices(addr, len).flatten() {
-                    slice.bitmap().mark_dirty(0, slice.len());
-                }
-            }
-            count -= len;
+    /// Copies bytes of place number `place`, from `offset` on.
+    ///
+    /// # Errors
+    /// There are fewer; nothing is copied then.
+    pub fn read(&self, place: usize, offset: usize, buf: &mut [u8]) -> Result<(), Error> {
+        self.slice(place, offset, buf.len())?.copy_to(buf);
+        Ok(())
+    }
+
+    /// Copies bytes to place number `place`, from `offset` on.
+    ///
+    /// # Errors
+    /// There is less room; nothing is copied then.
+    pub fn write(&self, place: usize, offset: usize, buf: &[u8]) -> Result<(), Error> {
+        let slice = self.slice(place, offset, buf.len())?;
+        slice.copy_from(buf);
+        if let Some(piece) = self.cut(place, offset, buf.len()) {
+            self.mark_piece(&piece, |marks, offset| marks.mark_dirty(offset, buf.len()));
+        }
+        Ok(())
+    }
+
+    fn slice(&self, place: usize, offset: usize, len: usize) -> Result<VolatileSlice<'_>, Error> {
+        let cut = self.cut(place, offset, len).ok_or(Error::InvalidBackendAddress)?;
+        // SAFETY: the bytes lie in a mapping that `memory` keeps, and are accessed as volatile only.
+        Ok(unsafe { VolatileSlice::new(cut.iov_base.cast(), cut.iov_len) })
+    }
+
+    /// `len` bytes of a place, if it has so many behind `offset`.
+    fn cut(&self, place: usize, offset: usize, len: usize) -> Option<iovec> {
+        let piece = self.pieces.get(place)?;
+        if offset.checked_add(len)? > piece.iov_len {
+            return None;
+        }
+        Some(iovec { iov_len: len, ..shortened(*piece, offset) })
+    }
+
+    /// All places, for one system call.
+    fn whole(&self) -> Stretch<'_> {
+        self.stretch(0, 0, self.bytes)
+    }
+
+    /// The `count` bytes from `offset` of place number `place` on, or as many as there are, for one
+    /// system call.
+    pub fn stretch(&self, place: usize, offset: usize, count: usize) -> Stretch<'_> {
+        Stretch::new(self, (place, offset), count)
+    }
+
+    /// Fills the places from `fd`: see [`Stretch::read_from`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn read_from(&self, fd: BorrowedFd<'_>, offset: Option<u64>) -> io::Result<usize> {
+        self.whole().read_from(fd, offset)
+    }
+
+    /// Writes the places to `fd`: see [`Stretch::write_to`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn write_to(&self, fd: BorrowedFd<'_>, offset: Option<u64>) -> io::Result<usize> {
+        self.whole().write_to(fd, offset)
+    }
+
+    /// The region that has `len` bytes at `addr`, and where in it they are.
+    #[inline]
+    fn home(&self, addr: GuestAddress, len: usize) -> Option<(Home, usize)> {
+        if let Some(home) = self.home.get()
+            && let Some(offset) = home.offset(addr, len)
+        {
+            return Some((home, offset));
+        }
+        self.look_up(addr, len)
+    }
+
+    fn look_up(&self, addr: GuestAddress, len: usize) -> Option<(Home, usize)> {
+        let home = Home::new(self.memory.find_region(addr)?)?;
+        self.home.set(Some(home));
+        Some((home, home.offset(addr, len)?))
+    }
+
+    /// The region that a piece is in, and where in it.
+    #[inline]
+    fn home_of(&self, piece: &iovec) -> Option<(Home, usize)> {
+        let at = piece.iov_base.addr();
+        let own = |home: Home| Some((home, home.place(at)?));
+        self.home.get().and_then(own).or_else(|| {
+            let found = self.memory.iter().filter_map(Home::new).find_map(own)?;
+            self.home.set(Some(found.0));
+            Some(found)
+        })
+    }
+
+    fn address(&self, piece: &iovec) -> Option<GuestAddress> {
+        let (home, offset) = self.home_of(piece)?;
+        Some(GuestAddress(home.start.checked_add(u64::try_from(offset).ok()?)?))
+    }
+
+    /// Has `mark` see to the marks of the region of a piece, and where it is there.
+    #[inline]
+    fn mark_piece(&self, piece: &iovec, mark: impl FnOnce(&Marks, usize)) {
+        if let Some((home, offset)) = self.home_of(piece) {
+            // SAFETY: `memory` keeps its regions, where they are, as long as this lives.
+            let region = unsafe { &*home.region };
+            mark(MmapRegion::bitmap(region), offset);
         }
     }
 
-    fn count(&self) -> io::Result<libc::c_int> {
-        let count = self.pieces.len();
-        if count > MOST {
-            let why = format!("{count} places in one system call; it takes {MOST}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    /// Marks the first `count` bytes of the places as written.
+    pub fn mark_dirty(&self, count: usize) {
+        self.mark(0, 0, count);
+    }
+
+    /// Marks `count` bytes from `offset` of place number `place` on as written.
+    fn mark(&self, place: usize, mut offset: usize, mut count: usize) {
+        // What was written must be seen by whoever takes a mark that is found set here.
+        fence(Ordering::SeqCst);
+        for piece in self.pieces.get(place..).unwrap_or_default() {
+            let piece = shortened(*piece, std::mem::take(&mut offset));
+            let len = piece.iov_len.min(count);
+            if len == 0 {
+                return;
+            }
+            self.mark_piece(&piece, |marks, offset| marks.mark_fenced(offset, len));
+            count -= len;
         }
-        libc::c_int::try_from(count).map_err(io::Error::other)
     }
 }
 
@@ -182,26 +335,16 @@ fn piece<B: BitmapSlice>(slice: &VolatileSlice<'_, B>) -> iovec {
     iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() }
 }
 
-fn offset_of(offset: u64) -> io::Result<libc::off_t> {
-    offset.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
-}
-
-fn retried(mut call: impl FnMut() -> isize) -> io::Result<usize> {
-    loop {
-        // Negative is the one thing that does not fit.
-        if let Ok(done) = usize::try_from(call()) {
-            return Ok(done);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
+/// What is left of `piece` behind its first `count` bytes.
+fn shortened(piece: iovec, count: usize) -> iovec {
+    let count = count.min(piece.iov_len);
+    iovec { iov_base: piece.iov_base.wrapping_byte_add(count), iov_len: piece.iov_len - count }
 }
 
 impl fmt::Debug for Scatter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scatter").field("places", &self.places).finish_non_exhaustive()
+        let places: Vec<_> = (0..self.pieces.len()).map(|place| self.place(place)).collect();
+        f.debug_struct("Scatter").field("places", &places).finish_non_exhaustive()
     }
 }
 
@@ -211,7 +354,7 @@ mod tests {
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
-    use super::*;
+    use super::{stretch::MOST, *};
     use crate::{Backing, Bytes, Ram};
 
     const REGION: usize = 0x1_0000;
@@ -282,6 +425,61 @@ mod tests {
         let dirty = ram.take_dirty(|_, _| Ok::<_, io::Error>(Vec::new())).unwrap();
         assert!(dirty.contains(0, 1));
         assert_eq!(dirty.pages(), 1);
+    }
+
+    #[test]
+    fn bytes_that_follow_the_last_place_are_part_of_it() {
+        let mut scatter = Scatter::new(ram().memory());
+        let push = |scatter: &mut Scatter, addr: u64, len: usize| {
+            scatter.push(GuestAddress(addr), len).unwrap();
+        };
+        push(&mut scatter, 0x100, 2);
+        push(&mut scatter, 0x102, 6);
+        assert_eq!((scatter.pieces().len(), scatter.bytes()), (1, 8));
+        assert_eq!(scatter.place(0), Some((GuestAddress(0x100), 8)));
+        push(&mut scatter, 0x109, 1);
+        scatter.close();
+        push(&mut scatter, 0x10a, 1);
+        push(&mut scatter, 0x100, 1);
+        assert_eq!((scatter.pieces().len(), scatter.bytes()), (4, 11));
+        // Wherever the two mappings are: each place is in one of them.
+        push(&mut scatter, REGION as u64 - 1, 1);
+        push(&mut scatter, REGION as u64, 1);
+        assert_eq!(scatter.place(4), Some((GuestAddress(REGION as u64 - 1), 1)));
+        assert_eq!(scatter.place(5), Some((GuestAddress(REGION as u64), 1)));
+    }
+
+    #[test]
+    fn a_part_of_another_scatter_is_the_same_bytes() {
+        let (ram, other) = (ram(), ram());
+        let mut from = Scatter::new(ram.memory());
+        from.push(GuestAddress(0x100), 8).unwrap();
+        let mut same = Scatter::new(ram.memory());
+        same.push_part(&from, 0, 2, 3).unwrap();
+        same.write(0, 0, b"abc").unwrap();
+        assert_eq!(ram.memory().read_obj::<[u8; 4]>(GuestAddress(0x102)).unwrap(), *b"abc\0");
+        assert!(same.push_part(&from, 0, 6, 3).is_err() && same.push_part(&from, 1, 0, 1).is_err());
+        // In other RAM: the same address there.
+        let mut elsewhere = Scatter::new(other.memory());
+        elsewhere.push_part(&from, 0, 2, 3).unwrap();
+        elsewhere.write(0, 0, b"xyz").unwrap();
+        assert_eq!(other.memory().read_obj::<[u8; 3]>(GuestAddress(0x102)).unwrap(), *b"xyz");
+        assert_eq!(ram.memory().read_obj::<[u8; 3]>(GuestAddress(0x102)).unwrap(), *b"abc");
+    }
+
+    #[test]
+    fn bytes_are_copied_within_a_place_only() {
+        let mut scatter = Scatter::new(ram().memory());
+        scatter.push(GuestAddress(0x100), 4).unwrap();
+        scatter.write(0, 1, b"abc").unwrap();
+        let mut found = [0; 4];
+        scatter.read(0, 0, &mut found).unwrap();
+        assert_eq!(&found, b"\0abc");
+        assert!(scatter.write(0, 2, b"abc").is_err() && scatter.write(1, 0, b"a").is_err());
+        assert!(scatter.read(0, usize::MAX, &mut found[..2]).is_err());
+        scatter.skip(1);
+        scatter.read(0, 0, &mut found[..3]).unwrap();
+        assert_eq!(&found, b"abcc");
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Throttle {
         }
     }
 
+    /// Whether there is a limit at all.
+    pub fn is_limited(&self) -> bool {
+        !self.limit.is_none()
+    }
+
     /// Puts back what was taken for a request that was then not done, or did less.
     pub fn give_back(&mut self, ops: u64, bytes: u64) {
         self.limit.give_back(ops, bytes);

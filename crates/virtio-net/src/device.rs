@@ -208,7 +208,11 @@ impl Device for Net {
             (None, true) => Served::Stall,
             (None, false) => Served::Used(0),
         };
-        self.refresh();
+        // A link that goes down stays down.
+        let is_up = |pair: &Pair| pair.link.is_up();
+        if !self.pairs.get(usize::from(queue / 2)).is_none_or(is_up) {
+            self.refresh();
+        }
         served
     }
 

@@ -8,8 +8,10 @@ mod device;
 mod feature;
 mod header;
 mod pair;
+mod receive;
 mod space;
 mod state;
+mod straight;
 
 pub use config::{MAX_PAIRS, NetConfig, NetError};
 pub use counters::Counters;

@@ -2,25 +2,26 @@
 
 use std::{
     fmt,
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
 };
 
-use net::{HEADER, Link, MAX_PACKET, MIN_PACKET};
+use net::{Abilities, HEADER, Link, MAX_PACKET, MIN_PACKET};
 use rate::Throttle;
-use virtio::{Chain, Reader, Served, Writer};
+use virtio::{Chain, Reader, Served};
 
-use crate::{Counters, feature::MRG_RXBUF, header::Header};
-
-/// Packets of at most so many bytes are small.
-const SMALL: usize = 2048;
-/// How many packets may be dropped for one chain: then the chain goes.
-const DROPS: usize = 64;
+use crate::{Counters, header::Header, straight::Straight};
 
 /// A link and where it stands.
 pub(crate) struct Pair {
     pub(crate) link: Box<dyn Link>,
+    /// What the link can do.
+    pub(crate) abilities: Abilities,
     /// The link has taken the first chain of the transmit queue but not sent all of it.
     flushing: bool,
+    /// The link shows a packet, which goes before those that it has not shown.
+    pub(crate) shown: bool,
+    /// Packets that go straight to the guest.
+    pub(crate) straight: Straight,
 }
 
 /// What the pairs of a card share.
@@ -48,51 +49,13 @@ enum Sent {
 
 impl Pair {
     pub(crate) fn new(link: Box<dyn Link>) -> Self {
-        Self { link, flushing: false }
+        let abilities = link.abilities();
+        Self { link, abilities, flushing: false, shown: false, straight: Straight::default() }
     }
 
     pub(crate) fn reset(&mut self) {
         self.flushing = false;
-    }
-
-    /// Gives the guest the next packet.
-    pub(crate) fn receive(&mut self, shared: &mut Shared, chain: &mut Chain<'_>) -> Served {
-        let header = self.link.abilities().header;
-        for _ in 0..DROPS {
-            // A link that is down has nothing any more, and says so in its status.
-            let Ok(packet) = self.link.peek() else { return Served::Stall };
-            let mut packet = packet;
-            let mut work = Header::PLAIN;
-            if header && let Some((first, rest)) = packet.split_first_chunk() {
-                (work, packet) = (Header(*first), rest);
-            }
-            let room = chain.writer.available_bytes();
-            let total = HEADER + packet.len();
-            match u32::try_from(total) {
-                Ok(total)
-                    if shared.plugged && usize::try_from(total).is_ok_and(|it| it <= room) =>
-                {
-                    let len = u64::try_from(packet.len()).unwrap_or(u64::MAX);
-                    if !shared.receive.take(1, len) {
-                        return Served::Stall;
-                    }
-                    let work = work.with_buffers(chain.count);
-                    let written = deliver(&mut shared.bounce, work, packet, &mut chain.writer);
-                    shared.counters.receive(packet.len());
-                    self.link.pop();
-                    return Served::Used(written.map_or(0, |()| total));
-                }
-                Ok(total) if shared.plugged && shared.features & MRG_RXBUF != 0 => {
-                    return Served::Merge(total);
-                }
-                _ => {
-                    let dropped = &mut shared.counters.receive_dropped;
-                    *dropped = dropped.saturating_add(1);
-                    self.link.pop();
-                }
-            }
-        }
-        Served::Used(0)
+        self.straight.drop_packet();
     }
 
     /// Sends the packet of the guest.
@@ -132,7 +95,7 @@ impl Pair {
     }
 
     fn send(&mut self, shared: &mut Shared, reader: &mut Reader<'_>, header: Header) -> Sent {
-        let abilities = self.link.abilities();
+        let abilities = self.abilities;
         let result = if abilities.direct && abilities.header {
             // The kernel copies the header again, and checks what it has copied.
             let count = reader.available_bytes();
@@ -160,28 +123,6 @@ impl Pair {
                 }
                 Sent::Dropped
             }
-        }
-    }
-}
-
-/// Gives a packet and its header to the guest. Small ones in one piece: what costs is each access to guest
-/// memory, not the bytes.
-fn deliver(
-    bounce: &mut [u8],
-    header: Header,
-    packet: &[u8],
-    writer: &mut Writer<'_>,
-) -> io::Result<()> {
-    let whole = bounce.get_mut(..HEADER + packet.len()).filter(|_| packet.len() <= SMALL);
-    match whole.and_then(|whole| whole.split_first_chunk_mut()) {
-        Some((first, rest)) => {
-            *first = header.0;
-            rest.copy_from_slice(packet);
-            writer.write_all(bounce.get(..HEADER + packet.len()).unwrap_or_default())
-        }
-        None => {
-            writer.write_obj(header.0)?;
-            writer.write_all(packet)
         }
     }
 }

@@ -3,36 +3,39 @@
 
 use std::sync::atomic::Ordering;
 
-use memory::{GuestAddress, GuestMemory, access};
-use virtio_queue::{Error, Queue, QueueT, desc::split::Descriptor};
+use memory::{GuestAddress, GuestMemory, Window, access};
+use virtio_queue::{Error, QueueT};
 
-/// Bytes before the entries of the ring.
-const HEADER: u64 = 4;
-/// Bytes of an entry.
-const INDEX: u64 = 2;
-/// Bytes of a descriptor.
-const DESCRIPTOR: u64 = 16;
+use crate::{
+    descriptor::Descriptor,
+    split::{DESCRIPTOR, HEADER, INDEX, Split, slot},
+};
 
 /// Takes the next chain: the number of its first descriptor, which is the driver's and anything. `None`
 /// if there is none.
-pub(crate) fn next(queue: &mut Queue, memory: &GuestMemory) -> Result<Option<u16>, Error> {
-    let ring = queue.avail_ring();
-    let load = |at: u64| -> Result<u16, Error> {
-        let at = GuestAddress(ring.wrapping_add(at));
-        access::load(memory, at, Ordering::Acquire).map(u16::from_le).map_err(Error::GuestMemory)
-    };
-    let next = queue.next_avail();
-    let offered = load(2)?.wrapping_sub(next);
-    if offered > queue.size() {
-        return Err(Error::InvalidAvailRingIndex);
-    }
-    if offered == 0 {
+pub(crate) fn next(queue: &mut Split) -> Result<Option<u16>, Error> {
+    let next = queue.state.next_avail();
+    if next == queue.offered && !look(queue)? {
         return Ok(None);
     }
-    let slot = u64::from(next.checked_rem(queue.size()).unwrap_or(0));
-    let head = load(HEADER + INDEX * slot)?;
-    queue.set_next_avail(next.wrapping_add(1));
+    let Split { state, available, .. } = queue;
+    let slot = slot(next, state.size());
+    let head = available.load(HEADER + INDEX * slot, Ordering::Relaxed).map(u16::from_le);
+    let Some(head) = head else { return Err(Error::InvalidAvailRingIndex) };
+    state.set_next_avail(next.wrapping_add(1));
     Ok(Some(head))
+}
+
+/// Looks how far the driver has come. Whether there are chains.
+fn look(queue: &mut Split) -> Result<bool, Error> {
+    let index = queue.available.load(2, Ordering::Acquire).map(u16::from_le);
+    let Some(index) = index else { return Err(Error::InvalidAvailRingIndex) };
+    let offered = index.wrapping_sub(queue.state.next_avail());
+    if offered > queue.state.size() {
+        return Err(Error::InvalidAvailRingIndex);
+    }
+    queue.offered = index;
+    Ok(offered > 0)
 }
 
 /// The descriptors of one chain, each read once. It ends where the chain cannot be followed; the last
@@ -40,6 +43,8 @@ pub(crate) fn next(queue: &mut Queue, memory: &GuestMemory) -> Result<Option<u16
 #[derive(Debug)]
 pub(crate) struct Descriptors<'a> {
     memory: &'a GuestMemory,
+    /// Where descriptors are, if that is one region.
+    window: Option<Window<'a>>,
     table: u64,
     /// Entries of the table.
     size: u16,
@@ -51,29 +56,44 @@ pub(crate) struct Descriptors<'a> {
 
 impl<'a> Descriptors<'a> {
     /// The chain of `queue` that starts with descriptor number `head`.
-    pub(crate) fn new(queue: &Queue, memory: &'a GuestMemory, head: u16) -> Self {
-        let (table, size) = (queue.desc_table(), queue.size());
-        Self { memory, table, size, next: head, left: size, indirect: false }
+    pub(crate) fn new(queue: &'a Split, memory: &'a GuestMemory, head: u16) -> Self {
+        let (table, size) = (queue.state.desc_table(), queue.state.size());
+        let window = queue.descriptors.window();
+        Self { memory, window, table, size, next: head, left: size, indirect: false }
     }
 
+    #[inline]
     fn read(&self) -> Option<Descriptor> {
         if self.left == 0 || self.next >= self.size {
             return None;
         }
-        let at = self.table.checked_add(DESCRIPTOR * u64::from(self.next))?;
-        access::read_obj(self.memory, GuestAddress(at)).ok()
+        let at = DESCRIPTOR * usize::from(self.next);
+        let load = |window: &Window<'_>, at| window.load::<u64>(at, Ordering::Relaxed);
+        let (addr, rest) = match &self.window {
+            Some(window) => (load(window, at)?, load(window, at + 8)?),
+            None => self.read_slowly(at)?,
+        };
+        Some(Descriptor::from_words(u64::from_le(addr), u64::from_le(rest)))
+    }
+
+    #[cold]
+    fn read_slowly(&self, at: usize) -> Option<(u64, u64)> {
+        let at = self.table.checked_add(u64::try_from(at).ok()?)?;
+        let [addr, rest]: [u64; 2] = access::read_obj(self.memory, GuestAddress(at)).ok()?;
+        Some((addr, rest))
     }
 
     /// Goes on in the table that `descriptor` leads to, unless it is in such a table itself.
     fn enter(&mut self, descriptor: &Descriptor) -> Option<Descriptor> {
-        let (table, bytes) = (descriptor.addr().0, u64::from(descriptor.len()));
-        let aligned = table.is_multiple_of(DESCRIPTOR) && bytes.is_multiple_of(DESCRIPTOR);
+        let (table, bytes) = (descriptor.addr, usize::try_from(descriptor.len).ok()?);
+        let aligned = table.0.is_multiple_of(16) && bytes.is_multiple_of(DESCRIPTOR);
         if self.indirect || !aligned {
             return None;
         }
         let size = u16::try_from(bytes / DESCRIPTOR).ok()?;
-        (self.table, self.size, self.next, self.left) = (table, size, 0, size);
-        self.indirect = true;
+        self.window = Window::new(self.memory, table, bytes);
+        (self.table, self.indirect) = (table.0, true);
+        (self.size, self.next, self.left) = (size, 0, size);
         self.read()
     }
 }
@@ -81,6 +101,7 @@ impl<'a> Descriptors<'a> {
 impl Iterator for Descriptors<'_> {
     type Item = Descriptor;
 
+    #[inline]
     fn next(&mut self) -> Option<Descriptor> {
         let mut descriptor = self.read()?;
         if descriptor.refers_to_indirect_table() {
@@ -90,7 +111,7 @@ impl Iterator for Descriptors<'_> {
             }
         }
         self.left = if descriptor.has_next() { self.left.saturating_sub(1) } else { 0 };
-        self.next = descriptor.next();
+        self.next = descriptor.next;
         Some(descriptor)
     }
 }
@@ -108,7 +129,7 @@ mod tests {
     const NEXT: u16 = 1;
     const INDIRECT: u16 = 4;
 
-    fn queue(next_avail: u16) -> (GuestMemory, Queue) {
+    fn queue(next_avail: u16) -> (GuestMemory, Split) {
         let state = QueueState {
             max_size: 4,
             next_avail,
@@ -120,11 +141,13 @@ mod tests {
             avail_ring: AVAIL,
             used_ring: 0x2000,
         };
-        (FakeWiring::new().unwrap().memory(), Queue::try_from(state).unwrap())
+        let memory = FakeWiring::new().unwrap().memory();
+        let split = Split::new(state, &memory).unwrap();
+        (memory, split)
     }
 
     fn put(memory: &GuestMemory, table: u64, at: u64, descriptor: Descriptor) {
-        access::write_obj(memory, GuestAddress(table + 16 * at), descriptor).unwrap();
+        access::write_obj(memory, GuestAddress(table + 16 * at), descriptor.to_words()).unwrap();
     }
 
     fn offer(memory: &GuestMemory, index: u16, heads: &[u16]) {
@@ -134,17 +157,17 @@ mod tests {
         }
     }
 
-    fn addresses(memory: &GuestMemory, queue: &Queue, head: u16) -> Vec<u64> {
-        Descriptors::new(queue, memory, head).map(|descriptor| descriptor.addr().0).collect()
+    fn addresses(memory: &GuestMemory, queue: &Split, head: u16) -> Vec<u64> {
+        Descriptors::new(queue, memory, head).map(|descriptor| descriptor.addr.0).collect()
     }
 
     #[test]
     fn chains_are_taken_in_order_around_the_end_of_the_ring() {
         let (memory, mut queue) = queue(0xffff);
         offer(&memory, 1, &[7, 0, 0, 3]);
-        let mut take = || next(&mut queue, &memory).unwrap();
+        let mut take = || next(&mut queue).unwrap();
         assert_eq!([take(), take(), take()], [Some(3), Some(7), None]);
-        assert_eq!(queue.next_avail(), 1);
+        assert_eq!(queue.state.next_avail(), 1);
     }
 
     #[test]
@@ -152,8 +175,8 @@ mod tests {
         let (memory, mut queue) = queue(2);
         for index in [7, 1] {
             offer(&memory, index, &[]);
-            assert!(matches!(next(&mut queue, &memory), Err(Error::InvalidAvailRingIndex)));
-            assert_eq!(queue.next_avail(), 2);
+            assert!(matches!(next(&mut queue), Err(Error::InvalidAvailRingIndex)));
+            assert_eq!(queue.state.next_avail(), 2);
         }
     }
 

@@ -7,10 +7,10 @@ use std::{
     os::fd::BorrowedFd,
 };
 
-use memory::{GuestAddress, GuestMemory, Scatter, access};
+use memory::{GuestAddress, GuestMemory, Scatter, Stretch};
 use vm_memory::ByteValued;
 
-use crate::walk::{Part, Parts};
+use crate::walk::Parts;
 
 /// One request: what the driver wrote, and the room for the answer.
 ///
@@ -24,21 +24,42 @@ pub struct Chain<'a> {
     pub reader: Reader<'a>,
     /// The room for the answer.
     pub writer: Writer<'a>,
-    /// How many chains of the queue this is made of: 1, or more after
-    /// [`Served::Merge`](crate::Served::Merge).
-    pub count: u16,
+    /// Chains that are served as one: first descriptor and room, in bytes, of each.
+    merged: &'a [(u16, u32)],
+    /// There are no more of them.
+    pub(crate) gathered: bool,
 }
 
 impl<'a> Chain<'a> {
-    pub(crate) fn new(head: u16, memory: &'a GuestMemory, parts: &'a Parts) -> Self {
-        let reader = Reader { cursor: Cursor::new(memory, parts.readable()) };
-        let writer = Writer { cursor: Cursor::new(memory, parts.writable()) };
-        Self { head, reader, writer, count: 1 }
+    pub(crate) fn new(head: u16, parts: &'a Parts, merged: &'a [(u16, u32)]) -> Self {
+        let (scatter, readable) = (parts.scatter(), parts.readable());
+        let reader = Reader { cursor: Cursor::new(scatter, 0..readable, parts.input()) };
+        let places = readable..scatter.pieces().len();
+        let writer = Writer { cursor: Cursor::new(scatter, places, parts.room()) };
+        Self { head, reader, writer, merged, gathered: false }
     }
 
     /// All of guest RAM, for requests that name addresses in it.
     pub fn memory(&self) -> &'a GuestMemory {
-        self.reader.cursor.memory
+        self.reader.cursor.scatter.memory()
+    }
+
+    /// Whether there is as much room as there can be now, after [`Served::Gather`](crate::Served::Gather).
+    pub fn is_gathered(&self) -> bool {
+        self.gathered
+    }
+
+    /// How many of the chains that this is made of hold the first `bytes` bytes of its room; 1 at least.
+    pub fn chains_for(&self, bytes: usize) -> u16 {
+        let mut left = bytes;
+        let full = self.merged.iter().take_while(|(_, room)| {
+            let room = usize::try_from(*room).unwrap_or(usize::MAX);
+            let is_full = room < left;
+            left = left.saturating_sub(room);
+            is_full
+        });
+        let chains = full.count().saturating_add(1).min(self.merged.len()).max(1);
+        u16::try_from(chains).unwrap_or(u16::MAX)
     }
 }
 
@@ -51,7 +72,7 @@ pub struct Reader<'a> {
 
 /// Copies into the writable buffers of a chain, one after the other. Writes that do not fit are
 /// short, as with a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writer<'a> {
     cursor: Cursor<'a>,
 }
@@ -98,7 +119,8 @@ impl Reader<'_> {
         offset: Option<u64>,
         count: usize,
     ) -> io::Result<usize> {
-        self.cursor.transfer(count, |scatter| scatter.write_to(fd, offset))
+        let done = self.cursor.stretch(count).write_to(fd, offset)?;
+        self.cursor.pass(done)
     }
 
     /// Ends this reader after another `offset` bytes, and gives the rest to a second one.
@@ -112,9 +134,9 @@ impl Reader<'_> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let memory = self.cursor.memory;
-        self.cursor.each(buf.len(), |addr, at| match buf.get_mut(at) {
-            Some(buf) => access::read(memory, addr, buf).map_err(io::Error::other),
+        let scatter = self.cursor.scatter;
+        self.cursor.each(buf.len(), |place, offset, at| match buf.get_mut(at) {
+            Some(buf) => scatter.read(place, offset, buf).map_err(io::Error::other),
             None => Err(io::ErrorKind::InvalidInput.into()),
         })
     }
@@ -141,10 +163,12 @@ impl Writer<'_> {
 
     /// Where the buffers are that are left: address and length of each, in RAM.
     pub fn places(&self) -> impl Iterator<Item = (GuestAddress, u32)> {
-        let offset = u32::try_from(self.cursor.offset).unwrap_or(u32::MAX);
-        self.cursor.parts.iter().enumerate().map(move |(index, part)| match index {
-            0 => (GuestAddress(part.addr.0.wrapping_add(offset.into())), part.len - offset),
-            _ => (part.addr, part.len),
+        let mut skip = self.cursor.offset;
+        let Cursor { scatter, places, .. } = self.cursor.clone();
+        places.filter_map(move |place| scatter.place(place)).map(move |(addr, len)| {
+            let offset = std::mem::take(&mut skip);
+            let addr = addr.0.wrapping_add(u64::try_from(offset).unwrap_or(0));
+            (GuestAddress(addr), u32::try_from(len - offset).unwrap_or(u32::MAX))
         })
     }
 
@@ -169,7 +193,28 @@ impl Writer<'_> {
         offset: Option<u64>,
         count: usize,
     ) -> io::Result<usize> {
-        self.cursor.transfer(count, |scatter| scatter.read_from(fd, offset))
+        let done = self.cursor.stretch(count).read_from(fd, offset)?;
+        self.cursor.pass(done)
+    }
+
+    /// Fills what is left from `fd`, in one system call without a copy, and what there is no room for
+    /// goes to `rest`. How many bytes came, all in all.
+    ///
+    /// # Errors
+    /// The host's; `InvalidInput` if the buffers are too many for one call.
+    pub fn read_from_with(&mut self, fd: BorrowedFd<'_>, rest: &mut [u8]) -> io::Result<usize> {
+        let done = self.cursor.stretch(self.cursor.available).read_from_with(fd, rest)?;
+        self.cursor.pass(done.min(self.cursor.available))?;
+        Ok(done)
+    }
+
+    /// Copies the first `buf.len()` bytes of what is left back: what the device has put there, or the
+    /// guest meanwhile. They don't count as written.
+    ///
+    /// # Errors
+    /// There is less room.
+    pub fn read_back(&self, buf: &mut [u8]) -> io::Result<()> {
+        Reader { cursor: self.cursor.clone() }.read_exact(buf)
     }
 
     /// Ends this writer after another `offset` bytes, and gives the rest to a second one.
@@ -183,9 +228,9 @@ impl Writer<'_> {
 
 impl Write for Writer<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let memory = self.cursor.memory;
-        self.cursor.each(buf.len(), |addr, at| match buf.get(at) {
-            Some(buf) => access::write(memory, addr, buf).map_err(io::Error::other),
+        let scatter = self.cursor.scatter;
+        self.cursor.each(buf.len(), |place, offset, at| match buf.get(at) {
+            Some(buf) => scatter.write(place, offset, buf).map_err(io::Error::other),
             None => Err(io::ErrorKind::InvalidInput.into()),
         })
     }
@@ -199,40 +244,39 @@ impl Write for Writer<'_> {
 /// reference into it is ever made.
 #[derive(Clone)]
 struct Cursor<'a> {
-    memory: &'a GuestMemory,
-    parts: &'a [Part],
-    /// How much of the first part is behind the cursor, bytes.
+    scatter: &'a Scatter,
+    /// The places that are not behind the cursor.
+    places: Range<usize>,
+    /// How much of the first of them is, bytes.
     offset: usize,
     available: usize,
     consumed: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(memory: &'a GuestMemory, parts: &'a [Part]) -> Self {
-        let available = parts.iter().map(|part| size(part.len)).fold(0, usize::saturating_add);
-        Self { memory, parts, offset: 0, available, consumed: 0 }
+    fn new(scatter: &'a Scatter, places: Range<usize>, available: usize) -> Self {
+        Self { scatter, places, offset: 0, available, consumed: 0 }
     }
 
     /// Calls `copy` for each contiguous piece of the next `count` bytes, or of as many as there
-    /// are: its address, and its place in the whole.
+    /// are: the number of its place, where it begins there, and where it is in the whole.
     fn each(
         &mut self,
         count: usize,
-        mut copy: impl FnMut(GuestAddress, Range<usize>) -> io::Result<()>,
+        mut copy: impl FnMut(usize, usize, Range<usize>) -> io::Result<()>,
     ) -> io::Result<usize> {
         let count = count.min(self.available);
         let mut done = 0;
         while done < count {
-            let Some((part, rest)) = self.parts.split_first() else { break };
-            let left = size(part.len).saturating_sub(self.offset);
+            let Some(piece) = self.scatter.pieces().get(self.places.start) else { break };
+            let left = piece.iov_len.saturating_sub(self.offset);
             let step = left.min(count - done);
-            let addr = part.addr.0.wrapping_add(u64::try_from(self.offset).unwrap_or(0));
-            copy(GuestAddress(addr), done..done + step)?;
+            copy(self.places.start, self.offset, done..done + step)?;
             done += step;
             self.available -= step;
             self.consumed += step;
             if step == left {
-                self.parts = rest;
+                self.places.start += 1;
                 self.offset = 0;
             } else {
                 self.offset += step;
@@ -241,20 +285,26 @@ impl<'a> Cursor<'a> {
         Ok(done)
     }
 
-    fn gather(&mut self, count: usize, scatter: &mut Scatter) -> io::Result<usize> {
-        self.each(count, |addr, at| scatter.push(addr, at.len()).map_err(io::Error::other))
+    fn gather(&mut self, count: usize, into: &mut Scatter) -> io::Result<usize> {
+        let from = self.scatter;
+        self.each(count, |place, offset, at| {
+            into.push_part(from, place, offset, at.len()).map_err(io::Error::other)
+        })
     }
 
-    /// One system call about the next `count` bytes; the cursor goes on by what it did.
-    fn transfer(
-        &mut self,
-        count: usize,
-        call: impl FnOnce(&Scatter) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let mut scatter = Scatter::new(self.memory.clone());
-        self.clone().gather(count, &mut scatter)?;
-        let done = call(&scatter)?;
-        self.each(done, |_, _| Ok(()))
+    /// The next `count` bytes, or as many as there are, for one system call.
+    fn stretch(&self, count: usize) -> Stretch<'a> {
+        self.scatter.stretch(self.places.start, self.offset, count.min(self.available))
+    }
+
+    /// Goes on behind the next `count` bytes.
+    fn pass(&mut self, count: usize) -> io::Result<usize> {
+        if count == self.available {
+            (self.places.start, self.offset, self.available) = (self.places.end, 0, 0);
+            self.consumed += count;
+            return Ok(count);
+        }
+        self.each(count, |_, _, _| Ok(()))
     }
 
     fn split_at(&mut self, offset: usize) -> io::Result<Self> {
@@ -263,7 +313,7 @@ impl<'a> Cursor<'a> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let mut rest = self.clone();
-        rest.each(offset, |_, _| Ok(()))?;
+        rest.pass(offset)?;
         rest.consumed = 0;
         self.available = offset;
         Ok(rest)
@@ -273,15 +323,11 @@ impl<'a> Cursor<'a> {
 impl fmt::Debug for Cursor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cursor")
-            .field("parts", &self.parts)
+            .field("places", &self.places)
             .field("available", &self.available)
             .field("consumed", &self.consumed)
             .finish_non_exhaustive()
     }
-}
-
-fn size(len: u32) -> usize {
-    usize::try_from(len).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -290,9 +336,9 @@ mod tests {
 
     use device::{FakeWiring, Wiring};
     use memory::Bytes;
-    use virtio_queue::desc::split::Descriptor;
 
     use super::*;
+    use crate::descriptor::Descriptor;
 
     const NEXT: u16 = 1;
     const WRITE: u16 = 2;
@@ -308,15 +354,15 @@ mod tests {
             Descriptor::new(0x300, 3, NEXT | WRITE, 3),
             Descriptor::new(0x400, 4, WRITE, 0),
         ];
-        let mut parts = Parts::default();
-        parts.walk(descriptors.into_iter(), &memory, 4).unwrap();
+        let mut parts = Parts::new(memory.clone());
+        parts.walk(descriptors.into_iter(), 4).unwrap();
         (memory, parts)
     }
 
     #[test]
     fn reading_crosses_buffers_and_ends_with_them() {
-        let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let (_, parts) = chain();
+        let mut chain = Chain::new(0, &parts, &[]);
         assert_eq!(chain.reader.read_obj::<[u8; 2]>().unwrap(), *b"ab");
         let mut rest = Vec::new();
         chain.reader.read_to_end(&mut rest).unwrap();
@@ -328,7 +374,7 @@ mod tests {
     #[test]
     fn writing_crosses_buffers_and_is_short_at_the_end() {
         let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let mut chain = Chain::new(0, &parts, &[]);
         assert_eq!(chain.writer.write(b"12345678").unwrap(), 7);
         assert_eq!((chain.writer.available_bytes(), chain.writer.bytes_written()), (0, 7));
         assert!(chain.writer.write_obj(0_u8).is_err());
@@ -339,7 +385,7 @@ mod tests {
     #[test]
     fn a_file_is_filled_and_read_in_one_call_across_buffers() {
         let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let mut chain = Chain::new(0, &parts, &[]);
         let (ours, theirs) = UnixStream::pair().unwrap();
         assert_eq!(chain.reader.write_to(ours.as_fd(), None, 4).unwrap(), 4);
         assert_eq!((chain.reader.bytes_read(), chain.reader.available_bytes()), (4, 1));
@@ -351,8 +397,8 @@ mod tests {
 
     #[test]
     fn a_refused_transfer_leaves_the_chain_as_it_was() {
-        let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let (_, parts) = chain();
+        let mut chain = Chain::new(0, &parts, &[]);
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let error = chain.writer.read_from(theirs.as_fd(), None, 7).unwrap_err();
@@ -364,8 +410,8 @@ mod tests {
 
     #[test]
     fn places_are_those_of_what_is_left() {
-        let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let (_, parts) = chain();
+        let mut chain = Chain::new(0, &parts, &[]);
         let places = |chain: &Chain<'_>| -> Vec<_> {
             chain.writer.places().map(|(addr, len)| (addr.0, len)).collect()
         };
@@ -379,7 +425,7 @@ mod tests {
     #[test]
     fn a_split_keeps_both_halves_apart() {
         let (memory, parts) = chain();
-        let mut chain = Chain::new(0, &memory, &parts);
+        let mut chain = Chain::new(0, &parts, &[]);
         let mut tail = chain.writer.split_at(6).unwrap();
         assert_eq!(chain.writer.write(b"......!").unwrap(), 6);
         assert_eq!(tail.write(b"!!").unwrap(), 1);
@@ -388,5 +434,32 @@ mod tests {
         let mut rest = chain.reader.split_at(4).unwrap();
         assert_eq!(chain.reader.available_bytes(), 4);
         assert_eq!(rest.read_obj::<[u8; 1]>().unwrap(), *b"e");
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_the_rest_and_can_be_read_back() {
+        let (memory, parts) = chain();
+        let mut chain = Chain::new(0, &parts, &[]);
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"123456789").unwrap();
+        let (start, mut rest) = (chain.writer.clone(), [0; 4]);
+        assert_eq!(chain.writer.read_from_with(theirs.as_fd(), &mut rest).unwrap(), 9);
+        assert_eq!((chain.writer.available_bytes(), &rest), (0, b"89\0\0"));
+        assert_eq!(memory.read_obj::<[u8; 4]>(GuestAddress(0x400)).unwrap(), *b"4567");
+        let mut back = [0; 7];
+        start.read_back(&mut back).unwrap();
+        assert_eq!(&back, b"1234567");
+        assert!(start.read_back(&mut [0; 8]).is_err());
+    }
+
+    #[test]
+    fn bytes_take_as_many_chains_as_have_room_for_them() {
+        let (_, parts) = chain();
+        let merged = [(0, 3), (1, 4), (2, 5)];
+        let chain = Chain::new(0, &parts, &merged);
+        for (bytes, chains) in [(0, 1), (1, 1), (3, 1), (4, 2), (7, 2), (8, 3), (13, 3)] {
+            assert_eq!(chain.chains_for(bytes), chains, "{bytes}");
+        }
+        assert_eq!(Chain::new(0, &parts, &[]).chains_for(9), 1);
     }
 }

@@ -84,7 +84,7 @@ pub trait Device: Persist + Send + 'static {
 #[non_exhaustive]
 pub enum Served {
     /// Done: the driver gets it back, with this many bytes written from the start of its writable
-    /// part on.
+    /// part on. Of several chains only those come back that hold these bytes, and the first one.
     Used(u32),
     /// Not now: the chain stays the first of its queue and is served again, from its start, when a
     /// [source](Device::sources) becomes ready, another queue has made progress or a
@@ -95,7 +95,11 @@ pub enum Served {
     Pending,
     /// Too small: the chain is served again, from its start, as soon as it and the chains after it in
     /// its queue have room for this many bytes together; until then, and if the driver offers no
-    /// more, it is as with [`Stall`](Self::Stall). All of them come back to the driver at once
+    /// more, it is as with [`Stall`](Self::Stall). Those that are used come back to the driver at once
     /// (virtio 1.3 §5.1.6.3.2: merged receive buffers).
     Merge(u32),
+    /// Perhaps too small: the chain is served again now, with so many of those after it that there is
+    /// room for this many bytes, or with all that there are. To ask once more is to
+    /// [`Stall`](Self::Stall).
+    Gather(u32),
 }

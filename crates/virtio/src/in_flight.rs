@@ -28,7 +28,8 @@ impl InFlight {
             self.slots.resize_with(index + 1, || None);
         }
         if let Some(slot) = self.slots.get_mut(index) {
-            let spare = self.spare.pop().unwrap_or_default();
+            let spare = self.spare.pop();
+            let spare = spare.unwrap_or_else(|| Parts::new(parts.scatter().memory().clone()));
             *slot = Some(std::mem::replace(parts, spare));
             self.count += 1;
         }
@@ -48,12 +49,14 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use device::{FakeWiring, Wiring};
+
     use super::*;
 
     #[test]
     fn a_chain_is_held_until_it_is_taken() {
         let mut in_flight = InFlight::default();
-        in_flight.keep(3, &mut Parts::default());
+        in_flight.keep(3, &mut Parts::new(FakeWiring::new().unwrap().memory()));
         assert!(in_flight.holds(3) && !in_flight.holds(2));
         assert_eq!(in_flight.count(), 1);
         assert!(in_flight.take(2).is_none());

@@ -6,6 +6,7 @@ mod chain;
 #[cfg(feature = "test-utils")]
 pub mod conformance;
 mod contract;
+mod descriptor;
 mod drain;
 mod event;
 pub mod feature;
@@ -19,6 +20,7 @@ mod pci;
 mod pending;
 mod ring;
 mod setup;
+mod split;
 mod state;
 mod turn;
 mod used;

@@ -92,6 +92,7 @@ impl Events {
             return Ok(());
         }
         let Some((queue, offload)) = ring.queue().zip(device.offload()) else { return Ok(()) };
+        let queue = &queue.state;
         let given = OffloadedRing {
             memory: memory.clone(),
             size: queue.size(),
@@ -119,8 +120,7 @@ pub(crate) fn take_back(index: u16, device: &mut impl Device, ring: &mut Ring) {
     if let Some((offload, queue)) = device.offload().zip(ring.queue()) {
         let next = offload.stop(index);
         // Whoever stops has given back all that it took.
-        queue.set_next_avail(next);
-        queue.set_next_used(next);
+        queue.resume(next);
     }
 }
 

@@ -2,14 +2,11 @@
 
 use std::fmt;
 
-use memory::GuestMemory;
-
 use crate::{Chain, ring::Ring, turn::Broken, used};
 
 /// The chains that a device has answered with [`Served::Pending`](crate::Served::Pending), while it
 /// may end some.
 pub struct Pending<'a> {
-    memory: &'a GuestMemory,
     rings: &'a mut [Ring],
     /// Whether the driver is to be told; not after it has reset the device.
     running: bool,
@@ -17,8 +14,8 @@ pub struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    pub(crate) fn new(memory: &'a GuestMemory, rings: &'a mut [Ring], running: bool) -> Self {
-        Self { memory, rings, running, broken: None }
+    pub(crate) fn new(rings: &'a mut [Ring], running: bool) -> Self {
+        Self { rings, running, broken: None }
     }
 
     /// How many chains are pending, in all queues.
@@ -38,14 +35,14 @@ impl<'a> Pending<'a> {
     ) -> bool {
         let Some(ring) = self.rings.get_mut(usize::from(queue)) else { return false };
         let Some(parts) = ring.in_flight.take(head) else { return false };
-        let mut chain = Chain::new(head, self.memory, &parts);
+        let mut chain = Chain::new(head, &parts, &[]);
         let room = u32::try_from(chain.writer.available_bytes()).unwrap_or(u32::MAX);
         let len = finish(&mut chain).min(room);
         ring.in_flight.recycle(parts);
         if self.running
             && let Some(into) = ring.queue()
         {
-            let used = used::publish(into, self.memory, std::iter::once((head, len)));
+            let used = used::publish(into, std::iter::once((head, len)));
             ring.untold = true;
             if let Err(source) = used {
                 self.broken = Some(Broken::Ring { index: queue, source });

@@ -1,9 +1,9 @@
 //! One queue: what the driver says about it, and the ring while it is in use.
 
-use memory::{GuestAddress, GuestMemory, GuestMemoryBackend};
-use virtio_queue::{Queue, QueueState, QueueT};
+use memory::GuestMemory;
+use virtio_queue::{QueueState, QueueT};
 
-use crate::{RingState, in_flight::InFlight, used};
+use crate::{RingState, in_flight::InFlight, split::Split, used};
 
 /// Largest split queue (virtio 1.3 §2.7).
 const MAX_SIZE: u16 = 32768;
@@ -17,7 +17,7 @@ pub(crate) struct Ring {
     pub(crate) descriptors: u64,
     pub(crate) driver: u64,
     pub(crate) device: u64,
-    queue: Option<Queue>,
+    queue: Option<Split>,
     /// The device has said [`Served::Stall`](crate::Served::Stall).
     pub(crate) stalled: bool,
     /// The device has said [`Served::Pending`](crate::Served::Pending) to these.
@@ -105,7 +105,7 @@ impl Ring {
         self.queue.is_some()
     }
 
-    pub(crate) fn queue(&mut self) -> Option<&mut Queue> {
+    pub(crate) fn queue(&mut self) -> Option<&mut Split> {
         self.queue.as_mut()
     }
 
@@ -115,13 +115,10 @@ impl Ring {
     }
 
     /// Whether the driver wants to be interrupted for what was used since this was last asked.
-    pub(crate) fn wants_interrupt(
-        &mut self,
-        memory: &GuestMemory,
-    ) -> Result<bool, virtio_queue::Error> {
+    pub(crate) fn wants_interrupt(&mut self) -> Result<bool, virtio_queue::Error> {
         let Some(queue) = self.queue.as_ref() else { return Ok(false) };
-        let wants = used::wants_interrupt(queue, memory, self.told)?;
-        self.told = queue.next_used();
+        let wants = used::wants_interrupt(queue, self.told)?;
+        self.told = queue.state.next_used();
         Ok(wants)
     }
 
@@ -138,13 +135,12 @@ impl Ring {
         memory: &GuestMemory,
         event_idx_enabled: bool,
         (next_avail, next_used): (u16, u16),
-    ) -> Result<Queue, RingError> {
+    ) -> Result<Split, RingError> {
         let wrong_size = RingError::Size { size: self.size, max: self.max_size };
         let size = u16::try_from(self.size).map_err(|_| wrong_size)?;
         if !size.is_power_of_two() || size > self.max_size {
             return Err(wrong_size);
         }
-        self.check_places(memory, size)?;
         let state = QueueState {
             max_size: self.max_size,
             next_avail,
@@ -156,29 +152,12 @@ impl Ring {
             avail_ring: self.driver,
             used_ring: self.device,
         };
-        Queue::try_from(state).map_err(|_| wrong_size)
-    }
-
-    /// The three areas (virtio 1.3 §2.7): lengths with the event index at their end, alignments.
-    fn check_places(&self, memory: &GuestMemory, size: u16) -> Result<(), RingError> {
-        let size = usize::from(size);
-        let places = [
-            ("the descriptor table", self.descriptors, 16 * size, 16),
-            ("the available ring", self.driver, 6 + 2 * size, 2),
-            ("the used ring", self.device, 6 + 8 * size, 4),
-        ];
-        for (what, addr, len, align) in places {
-            // virtio-queue takes address 0 for "not set".
-            let good = addr != 0 && addr.is_multiple_of(align);
-            if !good || !memory.check_range(GuestAddress(addr), len) {
-                return Err(RingError::Place { what, addr, len, align });
-            }
-        }
-        Ok(())
+        Split::new(state, memory)
     }
 
     pub(crate) fn save(&self) -> RingState {
-        let indices = self.queue.as_ref().map(|queue| (queue.next_avail(), queue.next_used()));
+        let indices =
+            self.queue.as_ref().map(|Split { state, .. }| (state.next_avail(), state.next_used()));
         let (next_avail, next_used) = indices.unwrap_or_default();
         RingState {
             max_size: self.max_size,
@@ -273,7 +252,7 @@ mod tests {
     fn a_saved_queue_comes_back_and_is_checked() {
         let (mut ring, memory) = ring();
         ring.enable(&memory, true).unwrap();
-        ring.queue().unwrap().set_next_avail(7);
+        ring.queue().unwrap().state.set_next_avail(7);
         let state = ring.save();
         assert_eq!(ring.restored(&state, &memory, true).unwrap().save(), state);
         let bad = [

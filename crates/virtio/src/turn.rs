@@ -12,11 +12,22 @@ use crate::{
 };
 
 /// What turns keep between them, so that they allocate nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
     parts: Parts,
     /// The chains that are being served as one: first descriptor, room in bytes.
     chains: Vec<(u16, u32)>,
+    /// Chains that are used and that the driver has not seen: first descriptor, bytes written.
+    used: Vec<(u16, u32)>,
+}
+
+/// Used chains are shown to the driver in batches of about so many.
+const BATCH: usize = 64;
+
+impl Scratch {
+    pub(crate) fn new(memory: GuestMemory) -> Self {
+        Self { parts: Parts::new(memory), chains: Vec::new(), used: Vec::new() }
+    }
 }
 
 /// One turn of queue number `index`.
@@ -83,38 +94,49 @@ impl Turn<'_> {
         device: &mut impl Device,
         ring: &mut Ring,
     ) -> Result<(Work, End), Broken> {
-        let mut work = Work::default();
-        let Some(queue) = ring.queue() else { return Ok((work, End::Empty)) };
         let index = self.index;
         let broken = |source| Broken::Ring { index, source };
-        queue.disable_notification(&**self.memory).map_err(broken)?;
-        let mut end = End::Budget;
-        for _ in 0..queue.size() {
+        let Some(queue) = ring.queue() else { return Ok((Work::default(), End::Empty)) };
+        queue.state.disable_notification(&**self.memory).map_err(broken)?;
+        let budget = queue.state.size();
+        let served = self.serve_up_to(budget, device, ring);
+        // Whatever ended it: what was used is the driver's.
+        let shown = self.show(ring);
+        let (mut work, end) = served?;
+        shown?;
+        work.interrupt = work.chains > 0 && ring.wants_interrupt().map_err(broken)?;
+        Ok((work, end))
+    }
+
+    fn serve_up_to(
+        &mut self,
+        budget: u16,
+        device: &mut impl Device,
+        ring: &mut Ring,
+    ) -> Result<(Work, End), Broken> {
+        let mut work = Work::default();
+        for _ in 0..budget {
             match self.step(device, ring)? {
                 Step::Used(chains) => work.chains = work.chains.saturating_add(chains),
                 Step::Kept => work.kept += 1,
-                Step::Stalled => {
-                    end = End::Stalled;
-                    break;
-                }
+                Step::Stalled => return Ok((work, End::Stalled)),
                 Step::Empty => {
+                    self.show(ring)?;
                     // True means that a chain came while the driver was still told not to notify.
                     if !self.expect_more(ring)? {
-                        end = End::Empty;
-                        break;
+                        return Ok((work, End::Empty));
                     }
                 }
             }
         }
-        work.interrupt = work.chains > 0 && ring.wants_interrupt(self.memory).map_err(broken)?;
-        Ok((work, end))
+        Ok((work, End::Budget))
     }
 
     /// Has the driver notify of the next chain. True if there is one already.
     fn expect_more(&self, ring: &mut Ring) -> Result<bool, Broken> {
         let Some(queue) = ring.queue() else { return Ok(false) };
         let index = self.index;
-        let more = queue.enable_notification(&**self.memory);
+        let more = queue.state.enable_notification(&**self.memory);
         more.map_err(|source| Broken::Ring { index, source })
     }
 
@@ -123,7 +145,7 @@ impl Turn<'_> {
         self.scratch.chains.clear();
         match self.pop(ring)? {
             None => Ok(Step::Empty),
-            Some(false) => self.give_back(ring, 0),
+            Some(false) => self.give_up(ring),
             Some(true) => self.serve(device, ring),
         }
     }
@@ -133,21 +155,21 @@ impl Turn<'_> {
     fn pop(&mut self, ring: &mut Ring) -> Result<Option<bool>, Broken> {
         let index = self.index;
         let Some(queue) = ring.queue() else { return Ok(None) };
-        let size = queue.size();
-        let next = available::next(queue, self.memory);
-        let next = next.map_err(|source| Broken::Ring { index, source })?;
+        let size = queue.state.size();
+        let next = available::next(queue).map_err(|source| Broken::Ring { index, source })?;
         let Some(head) = next else { return Ok(None) };
-        let chain = Descriptors::new(queue, self.memory, head);
         if head >= size {
             return Err(Broken::Head { index, head, size });
         }
         if ring.in_flight.holds(head) {
             return Err(Broken::Again { index, head });
         }
-        let Scratch { parts, chains } = &mut *self.scratch;
+        let Some(queue) = ring.queue() else { return Ok(None) };
+        let Scratch { parts, chains, .. } = &mut *self.scratch;
         let before = parts.room();
-        let walked = parts.walk(chain, self.memory, size);
-        chains.push((head, parts.room().saturating_sub(before)));
+        let walked = parts.walk(Descriptors::new(queue, self.memory, head), size);
+        let room = parts.room().saturating_sub(before);
+        chains.push((head, u32::try_from(room).unwrap_or(u32::MAX)));
         if let Err(malformed) = walked {
             log::trace!("queue {index}: chain {head} is malformed: {malformed:?}");
         }
@@ -155,24 +177,31 @@ impl Turn<'_> {
     }
 
     fn serve(&mut self, device: &mut impl Device, ring: &mut Ring) -> Result<Step, Broken> {
+        let mut gathered = false;
         loop {
-            let Scratch { parts, chains } = &mut *self.scratch;
+            let Scratch { parts, chains, .. } = &mut *self.scratch;
             let Some(&(head, _)) = chains.first() else { return Ok(Step::Empty) };
-            let mut chain = Chain::new(head, self.memory, parts);
-            chain.count = u16::try_from(chains.len()).unwrap_or(u16::MAX);
+            let mut chain = Chain::new(head, parts, chains);
+            chain.gathered = gathered;
             match device.serve(self.index, &mut chain) {
                 Served::Used(len) => return self.give_back(ring, len),
                 Served::Pending if chains.len() == 1 => {
                     ring.in_flight.keep(head, parts);
                     return Ok(Step::Kept);
                 }
-                Served::Pending => return self.give_back(ring, 0),
-                Served::Stall => return Ok(self.put_back(ring)),
+                Served::Pending => return self.give_up(ring),
                 Served::Merge(bytes) => match self.merge(ring, bytes)? {
                     Merged::Enough => {}
                     Merged::Short => return Ok(self.put_back(ring)),
-                    Merged::Malformed => return self.give_back(ring, 0),
+                    Merged::Malformed => return self.give_up(ring),
                 },
+                Served::Gather(bytes) if !gathered => {
+                    gathered = true;
+                    if !self.gather(ring, bytes)? {
+                        return self.give_up(ring);
+                    }
+                }
+                Served::Stall | Served::Gather(_) => return Ok(self.put_back(ring)),
             }
         }
     }
@@ -181,8 +210,8 @@ impl Turn<'_> {
     fn merge(&mut self, ring: &mut Ring, bytes: u32) -> Result<Merged, Broken> {
         loop {
             match self.pop(ring)? {
-                Some(true) if self.scratch.parts.room() < bytes => {}
-                Some(true) => return Ok(Merged::Enough),
+                Some(true) if self.has_room(bytes) => return Ok(Merged::Enough),
+                Some(true) => {}
                 Some(false) => return Ok(Merged::Malformed),
                 None if self.expect_more(ring)? => {}
                 None => return Ok(Merged::Short),
@@ -190,27 +219,74 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives the chains back to the driver, the first `len` bytes of their room written.
+    /// Takes chains until there is room for `bytes`, or no more. Whether all are well formed.
+    fn gather(&mut self, ring: &mut Ring, bytes: u32) -> Result<bool, Broken> {
+        while !self.has_room(bytes) {
+            match self.pop(ring)? {
+                Some(true) => {}
+                Some(false) => return Ok(false),
+                None => break,
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_room(&self, bytes: u32) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| self.scratch.parts.room() >= bytes)
+    }
+
+    /// Gives the chains back to the driver that hold the first `len` bytes of their room, which were
+    /// written; the first in any case. The others stay on the queue.
     fn give_back(&mut self, ring: &mut Ring, len: u32) -> Result<Step, Broken> {
-        let index = self.index;
-        let Some(queue) = ring.queue() else { return Ok(Step::Empty) };
+        let Scratch { parts, chains, .. } = &*self.scratch;
+        let bytes = usize::try_from(len).unwrap_or(usize::MAX);
+        let used = usize::from(Chain::new(0, parts, chains).chains_for(bytes));
+        self.unpop(ring, self.scratch.chains.len().saturating_sub(used));
+        self.retire(ring, used, len)
+    }
+
+    /// Gives all the chains back to the driver, nothing written.
+    fn give_up(&mut self, ring: &mut Ring) -> Result<Step, Broken> {
+        self.retire(ring, self.scratch.chains.len(), 0)
+    }
+
+    fn retire(&mut self, ring: &mut Ring, count: usize, len: u32) -> Result<Step, Broken> {
+        let Scratch { chains, used, .. } = &mut *self.scratch;
         let mut rest = len;
-        let chains = self.scratch.chains.iter().map(|&(head, room)| {
+        used.extend(chains.iter().take(count).map(|&(head, room)| {
             let written = room.min(rest);
             rest -= written;
             (head, written)
-        });
-        let used = used::publish(queue, self.memory, chains);
-        used.map_err(|source| Broken::Ring { index, source })?;
-        Ok(Step::Used(u32::try_from(self.scratch.chains.len()).unwrap_or(u32::MAX)))
+        }));
+        if used.len() >= BATCH {
+            self.show(ring)?;
+        }
+        Ok(Step::Used(u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
-    /// Leaves the chains on the queue, as if they had never been taken.
-    fn put_back(&mut self, ring: &mut Ring) -> Step {
-        if let Some(queue) = ring.queue() {
-            let taken = u16::try_from(self.scratch.chains.len()).unwrap_or(u16::MAX);
-            queue.set_next_avail(queue.next_avail().wrapping_sub(taken));
+    /// Shows the driver what is used.
+    fn show(&mut self, ring: &mut Ring) -> Result<(), Broken> {
+        let (index, used) = (self.index, &mut self.scratch.used);
+        if used.is_empty() {
+            return Ok(());
         }
+        let Some(queue) = ring.queue() else { return Ok(()) };
+        let published = used::publish(queue, used.drain(..));
+        published.map_err(|source| Broken::Ring { index, source })
+    }
+
+    /// Leaves the last `count` of the chains on the queue, as if they had never been taken.
+    fn unpop(&self, ring: &mut Ring, count: usize) {
+        if let Some(queue) = ring.queue() {
+            let count = u16::try_from(count).unwrap_or(u16::MAX);
+            let next = queue.state.next_avail().wrapping_sub(count);
+            queue.state.set_next_avail(next);
+        }
+    }
+
+    /// Leaves all the chains on the queue.
+    fn put_back(&mut self, ring: &mut Ring) -> Step {
+        self.unpop(ring, self.scratch.chains.len());
         Step::Stalled
     }
 }

@@ -1,25 +1,24 @@
 //! From descriptors in guest memory to a checked list of buffers in ours.
 
-use memory::{GuestAddress, GuestMemory, access};
-use virtio_queue::desc::split::Descriptor;
+use memory::{GuestMemory, Scatter};
+
+use crate::descriptor::Descriptor;
 
 /// Chains may be this long however small the queue, because Linux makes indirect chains longer than
 /// the queue that they are on (virtio 1.3 §2.7.5.3.1 forbids it).
 const MIN_LIMIT: usize = 1024;
 
-/// One buffer, which lies in RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) addr: GuestAddress,
-    pub(crate) len: u32,
-}
-
-/// The buffers of one chain. Kept by the worker from chain to chain, so that serving allocates
-/// nothing.
-#[derive(Debug, Default)]
+/// The buffers of one chain, or of several that are served as one. Kept by the worker from chain to
+/// chain, so that serving allocates nothing.
+#[derive(Debug)]
 pub(crate) struct Parts {
-    list: Vec<Part>,
+    scatter: Scatter,
+    /// How many buffers there are.
+    buffers: usize,
+    /// How many places the device may read; the others it may write.
     readable: usize,
+    /// How many bytes it may read.
+    input: usize,
 }
 
 /// What is wrong with a chain. The driver gets it back with length 0.
@@ -38,10 +37,15 @@ pub(crate) enum Malformed {
 }
 
 impl Parts {
+    /// No buffers yet, in `memory`.
+    pub(crate) fn new(memory: GuestMemory) -> Self {
+        Self { scatter: Scatter::new(memory), buffers: 0, readable: 0, input: 0 }
+    }
+
     /// Forgets the buffers, and keeps the room for them.
     pub(crate) fn clear(&mut self) {
-        self.list.clear();
-        self.readable = 0;
+        self.scatter.clear();
+        (self.buffers, self.readable, self.input) = (0, 0, 0);
     }
 
     /// Reads the descriptors of a chain, each once, checks them, and adds its buffers to those that
@@ -49,59 +53,60 @@ impl Parts {
     pub(crate) fn walk(
         &mut self,
         chain: impl Iterator<Item = Descriptor>,
-        memory: &GuestMemory,
         queue_size: u16,
     ) -> Result<(), Malformed> {
-        let limit = self.list.len().saturating_add(usize::from(queue_size).max(MIN_LIMIT));
+        let limit = self.buffers.saturating_add(usize::from(queue_size).max(MIN_LIMIT));
         let mut continues = true;
         for descriptor in chain {
-            self.push(&descriptor, memory, limit)?;
+            self.push(&descriptor, limit)?;
             continues = descriptor.has_next();
         }
         // The iterator just ends at what it cannot follow.
         if continues { Err(Malformed::Unterminated) } else { Ok(()) }
     }
 
-    fn push(
-        &mut self,
-        descriptor: &Descriptor,
-        memory: &GuestMemory,
-        limit: usize,
-    ) -> Result<(), Malformed> {
-        let (addr, len) = (descriptor.addr(), descriptor.len());
-        if self.list.len() >= limit {
+    fn push(&mut self, descriptor: &Descriptor, limit: usize) -> Result<(), Malformed> {
+        if self.buffers >= limit {
             return Err(Malformed::TooLong);
         }
-        let bytes = usize::try_from(len).map_err(|_| Malformed::OutsideRam)?;
+        let bytes = usize::try_from(descriptor.len).map_err(|_| Malformed::OutsideRam)?;
         if bytes == 0 {
             return Err(Malformed::Empty);
         }
-        if !access::is_ram(memory, addr, bytes) {
-            return Err(Malformed::OutsideRam);
+        let is_readable = !descriptor.is_write_only();
+        let room = self.room();
+        if is_readable && room > 0 {
+            return Err(Malformed::Order);
         }
-        if !descriptor.is_write_only() {
-            if self.list.len() > self.readable {
-                return Err(Malformed::Order);
-            }
-            self.readable += 1;
+        if !is_readable && room == 0 {
+            self.scatter.close();
         }
-        self.list.push(Part { addr, len });
+        self.scatter.push(descriptor.addr, bytes).map_err(|_| Malformed::OutsideRam)?;
+        self.buffers += 1;
+        if is_readable {
+            (self.readable, self.input) = (self.scatter.pieces().len(), self.scatter.bytes());
+        }
         Ok(())
     }
 
-    /// What the device may read.
-    pub(crate) fn readable(&self) -> &[Part] {
-        self.list.get(..self.readable).unwrap_or_default()
+    /// All buffers.
+    pub(crate) fn scatter(&self) -> &Scatter {
+        &self.scatter
+    }
+
+    /// How many places of them the device may read; it may write the others.
+    pub(crate) fn readable(&self) -> usize {
+        self.readable
+    }
+
+    /// How many bytes the device may read.
+    pub(crate) fn input(&self) -> usize {
+        self.input
     }
 
     /// How many bytes the device may write.
-    pub(crate) fn room(&self) -> u32 {
-        self.writable().iter().fold(0, |sum: u32, part| sum.saturating_add(part.len))
-    }
-
-    /// What the device may write.
-    pub(crate) fn writable(&self) -> &[Part] {
-        self.list.get(self.readable..).unwrap_or_default()
+    pub(crate) fn room(&self) -> usize {
+        self.scatter.bytes().saturating_sub(self.input)
     }
 }
 
@@ -116,10 +121,11 @@ mod tests {
 
     fn walk(chain: &[(u64, u32, u16)], queue_size: u16) -> Result<(usize, usize), Malformed> {
         let memory = FakeWiring::new().unwrap().memory();
-        let mut parts = Parts::default();
+        let mut parts = Parts::new(memory);
         let chain = chain.iter().map(|&(addr, len, flags)| Descriptor::new(addr, len, flags, 0));
-        parts.walk(chain, &memory, queue_size)?;
-        Ok((parts.readable().len(), parts.writable().len()))
+        parts.walk(chain, queue_size)?;
+        let places = parts.scatter().pieces().len();
+        Ok((parts.readable(), places - parts.readable()))
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl<D: Device> Worker<D> {
             feature::OURS
         };
         Ok(Self {
+            scratch: Scratch::new(memory.clone()),
             memory,
             negotiation: Negotiation::new(device.features() & feature::DEVICE | ours),
             doorbells: if elsewhere { offload::events(rings.len())? } else { Vec::new() },
@@ -64,7 +65,6 @@ impl<D: Device> Worker<D> {
             interrupt,
             config: device.config().to_vec(),
             generation: 0,
-            scratch: Scratch::default(),
             failures: 0,
             paused: false,
             device,
@@ -249,6 +249,17 @@ impl<D: Device> Worker<D> {
         }
     }
 
+    /// Runs the queues that the device has stalled, each for one turn.
+    fn run_stalled(&mut self) {
+        for index in 0..self.rings.len() {
+            if self.rings.get(index).is_some_and(|ring| ring.stalled)
+                && let Ok(index) = u16::try_from(index)
+            {
+                self.run(index);
+            }
+        }
+    }
+
     fn take_back(&mut self, index: u32) {
         let Ok(index) = u16::try_from(index) else { return };
         if let Some(ring) = self.rings.get_mut(usize::from(index)) {
@@ -291,7 +302,7 @@ impl<D: Device> Worker<D> {
     /// Has the device end what it can of what it has kept.
     fn complete(&mut self) {
         let running = self.negotiation.is_running();
-        let mut pending = Pending::new(&self.memory, &mut self.rings, running);
+        let mut pending = Pending::new(&mut self.rings, running);
         self.device.complete(&mut pending);
         if let Some(broken) = pending.into_broken() {
             return self.fail(&broken);
@@ -302,7 +313,7 @@ impl<D: Device> Worker<D> {
                 continue;
             }
             progress = true;
-            match ring.wants_interrupt(&self.memory) {
+            match ring.wants_interrupt() {
                 Ok(true) => self.interrupt.used(index),
                 Ok(false) => {}
                 Err(source) => return self.fail(&Broken::Ring { index, source }),
@@ -456,7 +467,7 @@ impl<D: Device> MutEventSubscriber for Worker<D> {
                 self.complete();
             }
             self.heed_server();
-            return self.ring_stalled();
+            return self.run_stalled();
         }
         let Ok(index) = u16::try_from(events.data()) else { return self.called(events.data()) };
         if let Some(doorbell) = self.doorbells.get(usize::from(index)) {

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 struct Messages {
     waiting: Vec<Vec<u8>>,
     serves: u32,
+    /// Asks for so many bytes of room before it looks for a message.
+    gathers: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,12 +52,17 @@ impl Device for Messages {
 
     fn serve(&mut self, _: u16, chain: &mut Chain<'_>) -> Served {
         self.serves += 1;
+        if let Some(bytes) = self.gathers
+            && !chain.is_gathered()
+        {
+            return Served::Gather(bytes);
+        }
         let Some(message) = self.waiting.first() else { return Served::Stall };
         let len = u32::try_from(1 + message.len()).unwrap();
         if chain.writer.available_bytes() < usize::try_from(len).unwrap() {
             return Served::Merge(len);
         }
-        chain.writer.write_obj(u8::try_from(chain.count).unwrap()).unwrap();
+        chain.writer.write_obj(u8::try_from(chain.chains_for(1 + message.len())).unwrap()).unwrap();
         chain.writer.write_all(message).unwrap();
         self.waiting.remove(0);
         Served::Used(len)
@@ -137,4 +144,54 @@ fn a_message_larger_than_the_whole_queue_stalls_and_leaves_no_busy_loop() {
     driver.kick_and_run(0);
     assert_eq!(driver.queues[0].used(), []);
     assert_eq!(driver.turn(), 0);
+}
+
+/// A device that gathers 12 bytes of room, and has a message of 5.
+fn gathering() -> (Driver, Handle<Messages>) {
+    let (driver, handle) = messages();
+    handle.with(|it| {
+        it.gathers = Some(12);
+        it.waiting.push(b"abcd".to_vec());
+    });
+    (driver, handle)
+}
+
+#[test]
+fn of_gathered_chains_those_come_back_that_hold_bytes_and_the_others_are_served_next() {
+    let (mut driver, handle) = gathering();
+    handle.with(|it| it.waiting.push(b"efghij".to_vec()));
+    offer(&mut driver, 5);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 4), (1, 1), (2, 4), (3, 3)]);
+    assert_eq!(&ram(&driver)[..5], b"\x02abcd");
+    assert_eq!(&ram(&driver)[8..], b"\x02efg");
+    assert!(handle.with(|it| it.waiting.is_empty()));
+    // The last chain is still there.
+    handle.with(|it| it.waiting.push(b"".to_vec()));
+    driver.turn();
+    assert_eq!(driver.queues[0].used(), [(4, 1)]);
+}
+
+#[test]
+fn a_device_that_gathers_is_served_with_what_there_is() {
+    let (mut driver, handle) = gathering();
+    offer(&mut driver, 2);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 4), (1, 1)]);
+    assert!(handle.with(|it| it.waiting.is_empty()));
+    handle.with(|it| it.waiting.push(b"x".to_vec()));
+    offer(&mut driver, 1);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used().len(), 1, "one chain, and nothing to gather");
+}
+
+#[test]
+fn a_malformed_chain_among_gathered_ones_brings_all_back_empty() {
+    let (mut driver, handle) = gathering();
+    offer(&mut driver, 1);
+    driver.queues[0].offer(&[(BUFFERS, 4, false)]);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0)]);
+    assert_eq!(handle.with(|it| it.waiting.len()), 1);
+    assert!(!driver.is_broken());
 }

@@ -9,6 +9,7 @@ pub mod guest;
 mod ioctl;
 mod machine;
 mod mapping;
+pub mod packets;
 mod start;
 mod uring;
 

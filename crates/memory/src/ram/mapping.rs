@@ -2,12 +2,12 @@
 
 use vm_memory::{
     FileOffset, GuestAddress, GuestRegionMmap,
-    bitmap::{AtomicBitmap, NewBitmap},
+    bitmap::NewBitmap,
     mmap::{MmapRegion, MmapRegionBuilder, MmapRegionError},
 };
 
 use super::RamError;
-use crate::{Backing, Pages, RamConfig, Region};
+use crate::{Backing, Marks, Pages, RamConfig, Region};
 
 /// The size of transparent huge pages on x86-64, bytes.
 const HUGE: usize = 2 << 20;
@@ -21,7 +21,7 @@ pub(super) fn map(
     config: &RamConfig,
 ) -> Result<Region, RamError> {
     let build = || {
-        let builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
+        let builder = MmapRegionBuilder::new_with_bitmap(len, Marks::with_len(len))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(flags(config));
         match &file {

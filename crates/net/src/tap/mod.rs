@@ -12,11 +12,8 @@ use std::{
     path::Path,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
-    unistd,
-};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use rustix::io::{Errno, read, write};
 
 pub use error::TapError;
 
@@ -193,9 +190,9 @@ impl Link for Tap {
         let Self { tun, slot, up, .. } = self;
         slot.peek(|room| {
             loop {
-                match unistd::read(&*tun, room) {
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => return Err(ErrorKind::WouldBlock.into()),
+                match read(&*tun, &mut *room) {
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return Err(ErrorKind::WouldBlock.into()),
                     Err(error) => {
                         // The interface was deleted.
                         *up = false;
@@ -213,8 +210,8 @@ impl Link for Tap {
 
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
         loop {
-            match unistd::write(&self.tun, packet) {
-                Err(Errno::EINTR) => {}
+            match write(&self.tun, packet) {
+                Err(Errno::INTR) => {}
                 other => return other.map(drop).map_err(Into::into),
             }
         }
