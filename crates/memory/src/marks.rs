@@ -114,6 +114,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_marked_already_keeps_nothing_from_being_marked() {
+        let marks = Marks::with_len(64 * PAGE);
+        marks.mark_dirty(PAGE, 1);
+        marks.mark_fenced(0, 3 * PAGE);
+        assert_eq!(taken(&marks), [0, 1, 2]);
+    }
+
+    #[test]
     fn what_is_beyond_the_end_is_ignored() {
         let marks = Marks::with_len(64 * PAGE);
         marks.mark_dirty(63 * PAGE, 9 * PAGE);

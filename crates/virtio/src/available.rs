@@ -171,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_comes_back_goes_on_where_it_is_told() {
+        let (memory, mut queue) = queue(0);
+        offer(&memory, 2, &[0, 1, 2, 3]);
+        queue.resume(2);
+        assert_eq!(next(&mut queue).unwrap(), None);
+        offer(&memory, 3, &[0, 1, 2, 3]);
+        assert_eq!(next(&mut queue).unwrap(), Some(2));
+    }
+
+    #[test]
     fn more_chains_than_entries_are_an_error_and_nothing_is_taken() {
         let (memory, mut queue) = queue(2);
         for index in [7, 1] {

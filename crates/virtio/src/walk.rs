@@ -135,6 +135,12 @@ mod tests {
     }
 
     #[test]
+    fn buffers_that_follow_each_other_are_one_place_unless_their_directions_differ() {
+        let chain = [(0, 16, NEXT), (16, 16, NEXT), (32, 1, NEXT | WRITE), (33, 7, WRITE)];
+        assert_eq!(walk(&chain, 4), Ok((1, 1)));
+    }
+
+    #[test]
     fn a_chain_that_ends_too_early_is_refused() {
         assert_eq!(walk(&[], 4), Err(Malformed::Unterminated));
         assert_eq!(walk(&[(0, 1, NEXT)], 4), Err(Malformed::Unterminated));
