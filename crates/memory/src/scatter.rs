@@ -5,6 +5,7 @@
     reason = "places are looked up once and kept as pointers, into mappings that are held"
 )]
 
+mod home;
 mod stretch;
 
 use std::{
@@ -17,10 +18,11 @@ use std::{
     },
 };
 
+use home::Home;
 use libc::iovec;
 pub use stretch::Stretch;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryBackend, VolatileSlice,
     bitmap::{Bitmap, BitmapSlice},
     guest_memory::Error,
     mmap::MmapRegion,
@@ -46,36 +48,6 @@ pub struct Scatter {
 // SAFETY: the pointers in `pieces` and `home` point to regions and into mappings that `memory`, which may
 // go to any thread, keeps; what is in the mappings is only accessed as volatile, or by the kernel.
 unsafe impl Send for Scatter {}
-
-/// A region, as far as it is needed here.
-#[derive(Clone, Copy)]
-struct Home {
-    region: *const Region,
-    start: u64,
-    len: usize,
-    base: *mut u8,
-}
-
-impl Home {
-    fn new(region: &Region) -> Option<Self> {
-        let base = region.get_host_address(MemoryRegionAddress(0)).ok()?;
-        let len = usize::try_from(region.len()).ok()?;
-        Some(Self { region, start: region.start_addr().0, len, base })
-    }
-
-    /// Where in the region `len` bytes at `addr` are, if all of them are there.
-    #[inline]
-    fn offset(&self, addr: GuestAddress, len: usize) -> Option<usize> {
-        let offset = usize::try_from(addr.0.checked_sub(self.start)?).ok()?;
-        (len <= self.len.checked_sub(offset)?).then_some(offset)
-    }
-
-    /// Where in the region an address of ours is.
-    #[inline]
-    fn place(&self, at: usize) -> Option<usize> {
-        at.checked_sub(self.base.addr()).filter(|offset| *offset < self.len)
-    }
-}
 
 impl Scatter {
     /// No places yet, in `memory`.
