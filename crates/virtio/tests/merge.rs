@@ -20,6 +20,8 @@ struct Messages {
     serves: u32,
     /// Asks for so many bytes of room before it looks for a message.
     gathers: Option<u32>,
+    /// It keeps what it has merged, which it must not.
+    keeps: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +63,9 @@ impl Device for Messages {
         let len = u32::try_from(1 + message.len()).unwrap();
         if chain.writer.available_bytes() < usize::try_from(len).unwrap() {
             return Served::Merge(len);
+        }
+        if self.keeps {
+            return Served::Pending;
         }
         chain.writer.write_obj(u8::try_from(chain.chains_for(1 + message.len())).unwrap()).unwrap();
         chain.writer.write_all(message).unwrap();
@@ -194,4 +199,15 @@ fn a_malformed_chain_among_gathered_ones_brings_all_back_empty() {
     assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0)]);
     assert_eq!(handle.with(|it| it.waiting.len()), 1);
     assert!(!driver.is_broken());
+
+#[test]
+fn chains_that_were_merged_cannot_be_kept_and_come_back_empty() {
+    let (mut driver, handle) = messages();
+    handle.with(|it| {
+        it.waiting.push(b"abcdefgh".to_vec());
+        it.keeps = true;
+    });
+    offer(&mut driver, 3);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0), (2, 0)]);
 }

@@ -28,7 +28,8 @@ type Events = Arc<Mutex<Option<(EventFd, Call)>>>;
 struct Elsewhere {
     log: Log,
     events: Events,
-    refuses: bool,
+    /// The queue that cannot be served.
+    refuses: Option<u16>,
     features: u64,
 }
 
@@ -74,7 +75,7 @@ impl Device for Elsewhere {
 impl Offload for Elsewhere {
     fn start(&mut self, queue: u16, ring: OffloadedRing) -> Result<(), OffloadError> {
         self.say("start", queue, ring.next);
-        if self.refuses {
+        if self.refuses == Some(queue) {
             return Err("not here".into());
         }
         *self.events.lock().unwrap() = Some((ring.kick, ring.call));
@@ -227,7 +228,7 @@ fn a_server_that_makes_the_events_block_keeps_nobody_waiting() {
 
 #[test]
 fn a_ring_that_cannot_be_served_makes_the_device_ask_for_a_reset() {
-    let device = Elsewhere { refuses: true, ..Elsewhere::default() };
+    let device = Elsewhere { refuses: Some(0), ..Elsewhere::default() };
     let mut driver = Driver::new(mmio(device.clone()));
     assert!(driver.negotiate(0) && driver.enable(0));
     driver.set_status(0x0f);
@@ -246,4 +247,32 @@ fn extensions_of_queues_are_offered_if_the_server_has_them() {
         let driver = Driver::new(mmio(Elsewhere { features: has, ..Elsewhere::default() }));
         assert_eq!(driver.offered(), always | offered);
     }
+}
+
+#[test]
+fn the_other_queues_of_a_device_that_is_broken_are_taken_back() {
+    let device = Elsewhere { refuses: Some(1), ..Elsewhere::default() };
+    let mut driver = Driver::new(mmio(device.clone()));
+    driver.start(0);
+    assert!(driver.is_broken());
+    let log = device.log();
+    assert!(log.ends_with(&[("start", 0, 0), ("start", 1, 0), ("stop", 0, 5)]), "{log:?}");
+}
+
+#[test]
+fn a_call_after_the_driver_has_given_up_interrupts_nobody() {
+    let (device, mut driver) = started();
+    driver.set_status(0x8f);
+    let raised = driver.raised();
+    device.events.lock().unwrap().as_ref().unwrap().1.write(1).unwrap();
+    driver.run();
+    assert_eq!(driver.raised(), raised);
+}
+
+#[test]
+fn a_queue_that_was_taken_back_has_given_back_what_it_took() {
+    let (_device, driver) = started();
+    let saved = driver.save();
+    let ring = &saved[0].state["worker"]["rings"][0];
+    assert_eq!([&ring["next_avail"], &ring["next_used"]], [5, 5]);
 }

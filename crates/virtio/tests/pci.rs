@@ -20,6 +20,7 @@ const ROOM: [(u64, u32, bool); 1] = [(BUFFERS, 8, true)];
 const CONFIG_VECTOR: u64 = 0x10;
 const QUEUE_SELECT: u64 = 0x16;
 const QUEUE_VECTOR: u64 = 0x1a;
+const QUEUE_RESET: u64 = 0x3a;
 const ISR: u64 = 0x1000;
 
 fn echo() -> (Driver, Handle<Echo>) {
@@ -136,6 +137,37 @@ fn a_queue_is_put_into_use_by_1_and_not_taken_out_by_0() {
     driver.queues[0].offer(&ROOM);
     driver.kick_and_run(0);
     assert_eq!(driver.queues[0].used(), [(0, 0)]);
+}
+
+#[test]
+fn a_queue_is_reset_by_1_and_by_nothing_else() {
+    let (driver, _) = echo();
+    set(&driver, QUEUE_SELECT, 0);
+    for (value, enabled) in [(0, 1), (2, 1), (0x101, 1), (1, 0)] {
+        set(&driver, QUEUE_RESET, value);
+        assert_eq!(get(&driver, 0x1c), enabled, "after {value} was written");
+    }
+}
+
+#[test]
+fn a_write_between_two_doorbells_rings_neither() {
+    let (mut driver, _) = echo();
+    for queue in [0, 2] {
+        driver.queues[queue].offer(&ROOM);
+    }
+    for at in [driver.doorbell(0) + 1, driver.doorbell(0) + 2, driver.doorbell(2) + 1] {
+        driver.buses().mmio.write(at, &[0; 2]);
+    }
+    driver.run();
+    assert_eq!([0, 2].map(|queue| driver.queues[queue].used()), [vec![], vec![]]);
+}
+
+#[test]
+fn a_restored_device_says_again_that_its_configuration_has_changed() {
+    let (driver, handle) = echo();
+    handle.with(|echo| echo.config[0] = 1);
+    let driver = driver.transplant(pci(Echo::new(Fault::None)));
+    assert_eq!((driver.raised(), driver.acknowledge()), (1, 2));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use device::{EventFd, Persist, RestoreError, SaveError, Versioned};
 use memory::{Bytes, GuestAddress};
 use purlin_virtio::{
     Chain, Device, Handle, Pending, Served,
-    conformance::{self, BUFFERS, Driver},
-    mmio,
+    conformance::{self, BUFFERS, Driver, Register},
+    feature, mmio, pci,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ struct Slow {
     allowed: EventFd,
     kept: Vec<(u16, u16)>,
     starts: Arc<Mutex<u32>>,
+    /// How many bytes it says that it has written beyond those it has.
+    lies: u32,
 }
 
 impl Slow {
@@ -35,7 +37,7 @@ impl Slow {
         if allowed > 0 {
             event.write(allowed).unwrap();
         }
-        Self { allowed: event, kept: Vec::new(), starts: Arc::default() }
+        Self { allowed: event, kept: Vec::new(), starts: Arc::default(), lies: 0 }
     }
 
     fn answer(chain: &mut Chain<'_>) -> u32 {
@@ -95,7 +97,8 @@ impl Device for Slow {
         assert_eq!(pending.count(), self.kept.len());
         while !self.kept.is_empty() && self.allowed.read().is_ok() {
             let (queue, head) = self.kept.pop().unwrap();
-            assert!(pending.finish(queue, head, Self::answer));
+            let lies = self.lies;
+            assert!(pending.finish(queue, head, |chain| Self::answer(chain) + lies));
             assert!(!pending.finish(queue, head, Self::answer), "ended twice");
         }
     }
@@ -210,6 +213,87 @@ fn a_queue_reset_waits_for_what_is_kept() {
 }
 
 #[test]
+fn a_queue_is_taken_out_of_use_when_what_is_kept_has_ended() {
+    let (mut driver, handle, allow) = slow(0);
+    driver.queues[0].offer(&REQUEST);
+    driver.kick_and_run(0);
+    allow.write(1).unwrap();
+    driver.set(Register::QueueSelect, 0);
+    driver.set(Register::QueueEnable, 0);
+    assert!(handle.with(|slow| slow.kept.is_empty()));
+    assert_eq!(driver.queues[0].used(), [(0, 4)]);
+}
+
+#[test]
+fn bus_mastering_ends_when_what_is_kept_has_ended() {
+    let device = Slow::new(0);
+    let allow = device.allowed.try_clone().unwrap();
+    let (mut driver, handle) = Driver::with_handle(pci(device));
+    driver.start(0);
+    driver.queues[0].offer(&REQUEST);
+    driver.kick_and_run(0);
+    allow.write(1).unwrap();
+    driver.buses().pio.write(0xcf8, &0x8000_0804_u32.to_le_bytes());
+    driver.buses().pio.write(0xcfc, &[2]);
+    assert!(handle.with(|slow| slow.kept.is_empty()));
+    assert_eq!(driver.queues[0].used(), [(0, 4)]);
+}
+
+#[test]
+fn a_restore_waits_for_what_is_kept() {
+    let (mut driver, handle, allow) = slow(0);
+    let saved = driver.save().remove(0);
+    driver.queues[0].offer(&REQUEST);
+    driver.kick_and_run(0);
+    allow.write(1).unwrap();
+    driver.wiring().components[0].lock().unwrap().restore_section(saved).unwrap();
+    assert!(handle.with(|slow| slow.kept.is_empty()));
+}
+
+#[test]
+fn what_was_kept_before_a_ring_broke_is_started_and_ends() {
+    let (mut driver, handle, _allow) = slow(1);
+    driver.queues[0].offer(&REQUEST);
+    driver.queues[0].offer_head(u16::MAX);
+    driver.kick_and_run(0);
+    assert!(driver.is_broken());
+    assert!(handle.with(|slow| slow.kept.is_empty()));
+    assert_eq!(driver.queues[0].used(), []);
+}
+
+#[test]
+fn a_kept_chain_interrupts_as_the_driver_wishes() {
+    let device = Slow::new(1 << 40);
+    let mut driver = Driver::new(mmio(device));
+    driver.start(0);
+    for (suppressed, more) in [(true, 0), (false, 1)] {
+        let raised = driver.raised();
+        driver.queues[0].suppress(suppressed);
+        driver.queues[0].offer(&REQUEST);
+        driver.kick_and_run(0);
+        assert_eq!((driver.queues[0].used().len(), driver.raised()), (1, raised + more));
+    }
+    driver.start(feature::EVENT_IDX);
+    let raised = driver.raised();
+    driver.queues[0].set_used_event(1);
+    for more in [0, 1] {
+        driver.queues[0].offer(&REQUEST);
+        driver.kick_and_run(0);
+        assert_eq!((driver.queues[0].used().len(), driver.raised()), (1, raised + more));
+    }
+}
+
+#[test]
+fn a_length_beyond_the_room_of_a_kept_chain_is_cut() {
+    let device = Slow { lies: 1, ..Slow::new(1) };
+    let mut driver = Driver::new(mmio(device));
+    driver.start(0);
+    driver.queues[0].offer(&REQUEST);
+    driver.kick_and_run(0);
+    assert_eq!(driver.queues[0].used(), [(0, 4)]);
+}
+
+#[test]
 fn a_snapshot_waits_for_what_is_kept_and_shows_it_used() {
     let (mut driver, _, allow) = slow(0);
     driver.queues[0].offer(&REQUEST);
@@ -220,4 +304,50 @@ fn a_snapshot_waits_for_what_is_kept_and_shows_it_used() {
     driver.queues[0].offer(&REQUEST);
     driver.kick_and_run(0);
     assert_eq!(driver.queues[0].used(), []);
+}
+
+/// Has work that no request asks for.
+struct Attentive(EventFd);
+
+impl Persist for Attentive {
+    type State = SlowState;
+
+    fn save(&mut self) -> Result<SlowState, SaveError> {
+        Ok(SlowState {})
+    }
+
+    fn restore(&mut self, _: SlowState) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+impl Device for Attentive {
+    const ID: u32 = 42;
+    const ATTENTIVE: bool = true;
+
+    fn queues(&self) -> &[u16] {
+        &[16]
+    }
+
+    fn serve(&mut self, _: u16, _: &mut Chain<'_>) -> Served {
+        Served::Used(0)
+    }
+
+    fn complete(&mut self, _: &mut Pending<'_>) {
+        drop(self.0.read());
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        vec![self.0.as_raw_fd()]
+    }
+}
+
+#[test]
+fn an_attentive_device_hears_of_its_sources_though_nothing_is_kept() {
+    let event = EventFd::new(flags()).unwrap();
+    let mut driver = Driver::new(mmio(Attentive(event.try_clone().unwrap())));
+    driver.start(0);
+    event.write(1).unwrap();
+    driver.run();
+    assert!(event.read().is_err(), "the device has read it");
 }

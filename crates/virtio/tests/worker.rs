@@ -121,6 +121,43 @@ fn a_stalled_chain_survives_a_snapshot() {
 }
 
 #[test]
+fn what_was_offered_before_a_snapshot_is_served_after_it_without_another_notification() {
+    let (mut driver, _) = echo();
+    driver.queues[0].offer(&ROOM);
+    let (mut other, _) = echo();
+    let mut ram = vec![0; 1 << 20];
+    driver.memory().read_slice(&mut ram, GuestAddress(0)).unwrap();
+    other.memory().write_slice(&ram, GuestAddress(0)).unwrap();
+    let saved = driver.save().remove(0);
+    other.run();
+    // `Driver::transplant` saves the new device once more, which rings by itself.
+    other.wiring().components[0].lock().unwrap().restore_section(saved).unwrap();
+    other.run();
+    assert_eq!(other.queues[0].used(), [(0, 0)]);
+}
+
+#[test]
+fn a_queue_that_starts_over_interrupts_for_its_first_chain_again() {
+    for reset_all in [true, false] {
+        let (mut driver, _) = echo();
+        for _ in 0..2 {
+            let raised = driver.raised();
+            driver.queues[0].set_used_event(0);
+            driver.queues[0].offer(&ROOM);
+            driver.kick_and_run(0);
+            assert_eq!(driver.raised(), raised + 1);
+            if reset_all {
+                driver.start(driver.offered());
+            } else {
+                assert!(driver.reset_queue(0));
+                driver.queues[0].events = true;
+                assert!(driver.enable(0));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stalled_chain_is_forgotten_in_a_reset() {
     let (mut driver, handle) = echo();
     driver.queues[1].offer(&ROOM);

@@ -23,7 +23,7 @@ type Malformed = (&'static str, fn(&mut Queue) -> u16);
 /// A way to break a ring.
 type Broken = (&'static str, fn(&mut Queue));
 
-const MALFORMED: [Malformed; 14] = [
+const MALFORMED: [Malformed; 15] = [
     ("of length 0", |queue| queue.offer(&[(DATA, 0, false)])),
     ("of length 0 to write", |queue| queue.offer(&[(DATA, 0, true)])),
     ("outside RAM", |queue| queue.offer(&[(1 << 40, 16, true)])),
@@ -38,6 +38,7 @@ const MALFORMED: [Malformed; 14] = [
         own(queue, Descriptor { addr: TABLE, len: 0, flags: INDIRECT, next: 0 })
     }),
     ("in a table of odd length", |queue| {
+        queue.put_descriptor(TABLE, 0, Descriptor { addr: DATA, len: 1, flags: 0, next: 0 });
         own(queue, Descriptor { addr: TABLE, len: 17, flags: INDIRECT, next: 0 })
     }),
     ("in a table outside RAM", |queue| {
@@ -47,6 +48,14 @@ const MALFORMED: [Malformed; 14] = [
         let inner = Descriptor { addr: TABLE, len: 16, flags: INDIRECT, next: 0 };
         queue.put_descriptor(TABLE, 0, inner);
         own(queue, inner)
+    }),
+    ("in a table in a table after a buffer", |queue| {
+        let inner = TABLE + 0x100;
+        queue.put_descriptor(TABLE, 0, Descriptor { addr: DATA, len: 1, flags: NEXT, next: 1 });
+        let second = Descriptor { addr: inner, len: 16, flags: INDIRECT, next: 0 };
+        queue.put_descriptor(TABLE, 1, second);
+        queue.put_descriptor(inner, 0, Descriptor { addr: DATA, len: 1, flags: 0, next: 0 });
+        own(queue, Descriptor { addr: TABLE, len: 32, flags: INDIRECT, next: 0 })
     }),
     ("written before read", |queue| {
         queue.offer_indirect(TABLE, &[(DATA, 1, true), (DATA, 1, false)])
