@@ -158,6 +158,8 @@ fn commands_that_make_no_sense_are_answered_with_an_error() {
         &[1, 0, 0, 0, 0, 0, 0, 0, 0],
         &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &huge,
+        &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 7, 7, 7],
         &[1, 1, 2, 0, 0, 0, 0],
         &[1, 1, 2, 0, 0, 0, 0, 0, 0],
         &[1, 1, 0, 0, 0, 0, 0, 0],
@@ -278,6 +280,39 @@ fn packets_beyond_the_rate_wait_and_go_on_by_themselves() {
         assert!(start.elapsed() < Duration::from_secs(20));
     }
     assert!(start.elapsed() >= Duration::from_millis(19), "{:?}", start.elapsed());
+}
+
+#[test]
+fn packets_beyond_the_rate_of_one_direction_go_on_by_themselves() {
+    let rates = per_second(100);
+    let config = NetConfig { transmit: rates, ..config() };
+    let mut guest = Guest::plain(config, 0);
+    let mut sent = 0;
+    for _ in 0..3 {
+        sent += guest.send(&plain(&frame(60, 0)), 100).len();
+    }
+    let start = Instant::now();
+    while sent < 3 {
+        guest.driver.run();
+        sent += guest.driver.queues[guest::TX].used().len();
+        assert!(start.elapsed() < Duration::from_secs(20), "{sent} of 3 packets have gone");
+    }
+}
+
+#[test]
+fn a_packet_that_waits_for_the_wire_is_charged_once() {
+    let rate = NonZeroU64::new(1).map(|rate| Rate::new(rate).size(1500));
+    let config = NetConfig { transmit: Rates { ops: rate, bytes: None }, ..config() };
+    let mut guest = Guest::plain(config, 0);
+    while guest.send(&plain(&frame(1500, 0)), 2000).len() == 1 {}
+    for _ in 0..3000 {
+        // Has the packet tried again.
+        guest.handle.with(|_| ());
+        guest.driver.run();
+    }
+    while guest.sent().is_some() {}
+    guest.driver.run();
+    assert_eq!(guest.driver.queues[guest::TX].used().len(), 1);
 }
 
 #[test]

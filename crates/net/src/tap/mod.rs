@@ -227,3 +227,22 @@ impl AsRawFd for Tap {
         self.tun.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_refuses_is_told_with_what_to_do() {
+        let told =
+            |errno, count| refused("tap7", count, io::Error::from_raw_os_error(errno)).to_string();
+        for errno in [libc::EPERM, libc::EACCES] {
+            let error = told(errno, 1);
+            assert!(error.starts_with("no permission to use tap `tap7`"), "{error}");
+            assert!(error.contains("ip tuntap add tap7 mode tap user"), "{error}");
+        }
+        assert!(told(libc::EBUSY, 1).contains("`tap7` is in use"));
+        assert!(told(libc::EINVAL, 1).contains("another network interface"));
+        assert!(told(libc::ENOMEM, 2).contains("cannot be set up"));
+    }
+}
