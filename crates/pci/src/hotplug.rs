@@ -149,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn the_next_in_a_slot_is_not_asked_to_go_in_place_of_the_last() {
+        let bus = TestBus::new();
+        let at = plug(&bus, 1);
+        bus.root.request_removal(at).unwrap();
+        // The guest has not read that.
+        bus.store(HOTPLUG + 8, 1 << at.device());
+        assert_eq!(plug(&bus, 2), at);
+        assert_eq!(bus.load(HOTPLUG + 4), 0);
+    }
+
+    #[test]
     fn what_is_not_there_is_not_announced() {
         let bus = TestBus::new();
         bus.root.announce(Bdf::new(0, 3, 0).unwrap());

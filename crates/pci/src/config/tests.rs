@@ -123,6 +123,15 @@ fn a_list_that_is_full_takes_no_more() {
 }
 
 #[test]
+fn a_capability_that_does_not_fit_is_refused_with_the_room_there_is() {
+    let mut space = space(&[]);
+    let large = |len| Capability::new(9, vec![0; len]);
+    let error = space.add_capability(&large(191)).unwrap_err();
+    assert_eq!(error, FunctionError::CapabilityRoom { id: 9, len: 193, room: 192 });
+    assert_eq!(space.add_capability(&large(190)).unwrap(), 0x40);
+}
+
+#[test]
 fn a_window_outside_its_capability_is_refused() {
     let window = device::CapabilityWindow { bar: 0, offset: 4, length: 8, data: 13 };
     let capability = Capability::new(9, vec![0; 16]).window(window);

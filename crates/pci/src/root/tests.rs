@@ -141,6 +141,19 @@ fn a_bar_put_onto_another_does_not_answer_until_its_place_is_free() {
 }
 
 #[test]
+fn a_bar_that_comes_to_lie_between_two_does_not_answer_if_it_reaches_the_upper_one() {
+    let bus = TestBus::new();
+    let devices = [1, 2, 3].map(|tag| {
+        bus.insert(TestFunction::with_memory(tag, if tag == 3 { 0x4000 } else { 0x1000 })).0
+    });
+    for (device, at) in devices.into_iter().zip([0, 0x2_1000, 0x2_0000]) {
+        bus.write(device, 0x10, as_u32(MEM32 + 0x10_0000 + at));
+    }
+    let found = [0, 0x2_0000, 0x2_1000, 0x2_2000].map(|at| bus.tag(MEM32 + 0x10_0000 + at));
+    assert_eq!(found, [1, 0xff, 2, 0xff]);
+}
+
+#[test]
 fn the_one_that_was_there_first_goes_on_answering_whatever_its_number() {
     let bus = TestBus::new();
     let (first, _) = bus.insert(TestFunction::with_memory(1, 0x1000));

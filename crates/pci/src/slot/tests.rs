@@ -110,6 +110,36 @@ fn a_function_is_told_of_bus_mastering_when_it_changes() {
 }
 
 #[test]
+fn a_restored_function_is_told_of_bus_mastering() {
+    use device::Persist;
+
+    let (from, to) = (TestBus::new(), TestBus::new());
+    let (device, _) = from.insert(TestFunction::with_memory(1, 0x1000));
+    let (_, function) = to.insert(TestFunction::with_memory(1, 0x1000));
+    from.write(device, 4, 2);
+    to.root.clone().restore(from.root.clone().save().unwrap()).unwrap();
+    assert_eq!(*function.mastering.lock().unwrap(), [true, false]);
+}
+
+#[test]
+fn a_function_that_is_gone_sends_no_message_and_leaves_memory_alone() {
+    use device::Bdf;
+
+    let bus = TestBus::new();
+    let (device, function) = bus.insert(with_msix(LAYOUT));
+    let base = u64::from(bus.read(device, 0x10));
+    bus.write(device, 0x40, 0x8000_0000);
+    bus.store(base + 0x100c, 0);
+    let vector = Arc::clone(&bus.host.vectors.lock().unwrap()[0]);
+    let line = function.lines.get().unwrap()[0].clone();
+    line.raise().unwrap();
+    bus.root.remove(Bdf::new(0, device, 0).unwrap());
+    line.raise().unwrap();
+    assert_eq!(vector.delivered.lock().unwrap().len(), 1);
+    assert_eq!(*function.mastering.lock().unwrap(), [true, false]);
+}
+
+#[test]
 fn the_function_sees_its_bar_but_not_the_msix_structures() {
     let bus = TestBus::new();
     let (device, function) = bus.insert(with_msix(LAYOUT));
@@ -148,7 +178,8 @@ fn a_window_reaches_a_bar_that_is_not_mapped() {
 fn a_window_that_is_on_no_register_reads_what_was_written_there() {
     let bus = TestBus::new();
     let (device, function) = bus.insert(with_window());
-    let places = [(0, 0x1000, 4), (0, 0xffe, 4), (0, 0, 0), (0, 0, 8), (0, 0, 2), (1, 0, 4)];
+    let places =
+        [(0, 0x1000, 4), (0, 0xffe, 4), (0, 0, 0), (0, 0, 8), (0, 0, 2), (1, 0, 4), (0, 2, 4)];
     for (bar, offset, length) in places {
         bus.write(device, 0x44, bar);
         bus.write(device, 0x48, offset);
