@@ -304,3 +304,34 @@ fn a_socket_is_removed_when_dropped_unless_it_is_anothers_by_now() {
     drop(endpoint);
     assert!(path.exists());
 }
+
+#[test]
+fn a_host_program_gets_a_port_that_no_connection_of_the_guest_has() {
+    let mut guest = Guest::new();
+    let first = 1 << 30;
+    let listener = guest.listen(first);
+    let mut old = guest.connect(52, first, &listener);
+    let (_new, port) = guest.accept(52);
+    assert_eq!((port, guest.connections()), (first + 1, 2));
+    guest.send(&Packet::data(RW, 52, first, b"still"));
+    let mut said = [0; 5];
+    old.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"still");
+}
+
+#[test]
+fn who_waited_for_a_place_has_it_after_a_reset() {
+    let mut guest = Guest::new();
+    // As many as may make up their mind at a time.
+    let mut silent = Vec::new();
+    for _ in 0..256 {
+        silent.push(guest.dial(""));
+        guest.driver.run();
+    }
+    let _waiting = guest.dial("CONNECT 52\n");
+    guest.expect_nothing();
+    guest.driver.start(guest.driver.offered());
+    guest.offered = false;
+    let request = guest.recv_soon();
+    assert_eq!((request.op, request.dst.1), (REQUEST, 52));
+}

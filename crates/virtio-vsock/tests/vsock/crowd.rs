@@ -60,6 +60,22 @@ fn two_thousand_connections_live_and_end_together() {
 }
 
 #[test]
+fn many_connections_may_each_send_less_ahead() {
+    let mut guest = Guest::new();
+    let listener = guest.listen(SERVICE);
+    let mut hosts = Vec::new();
+    let mut room = |from| {
+        guest.send(&Packet::new(REQUEST, from, SERVICE));
+        let room = guest.expect(RESPONSE, SERVICE, from).buf_alloc;
+        hosts.push(listener.accept().unwrap());
+        room
+    };
+    let first: Vec<u32> = (0..256).map(&mut room).collect();
+    assert_eq!(first, [256 << 10; 256]);
+    assert_eq!([room(256), room(257)], [16 << 10; 2]);
+}
+
+#[test]
 fn connections_come_and_go_without_end() {
     let mut guest = Guest::new();
     let listener = guest.listen(SERVICE);

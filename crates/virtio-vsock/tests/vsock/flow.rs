@@ -282,6 +282,26 @@ fn the_guest_may_end_its_direction_first() {
 }
 
 #[test]
+fn the_end_of_what_a_slow_reader_still_has_to_get_comes_after_it() {
+    let (mut guest, mut host) = connected();
+    let sent = send_all_credit(&mut guest);
+    guest.send(&Packet { flags: SEND, ..Packet::new(SHUTDOWN, PORT, SERVICE) });
+    let reader = thread::spawn(move || {
+        let mut got = Vec::new();
+        host.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        host
+    });
+    guest.run_until("the host has everything and its end", |_| reader.is_finished());
+    let mut host = reader.join().unwrap();
+    assert_eq!(guest.connections(), 1, "the other direction goes on");
+    host.write_all(b"an answer").unwrap();
+    let packet = guest.recv_soon();
+    let packet = if packet.op == CREDIT_UPDATE { guest.recv_soon() } else { packet };
+    assert_eq!(packet.data, b"an answer");
+}
+
+#[test]
 fn a_guest_that_reads_no_more_breaks_the_hosts_pipe() {
     let (mut guest, mut host) = connected();
     guest.send(&Packet { flags: RECEIVE, ..Packet::new(SHUTDOWN, PORT, SERVICE) });

@@ -139,7 +139,7 @@ pub(crate) struct Guest {
     pub(crate) handle: Handle<Vsock>,
     pub(crate) scratch: Scratch,
     /// Whether a buffer for the next packet is with the device.
-    offered: bool,
+    pub(crate) offered: bool,
 }
 
 impl Guest {

@@ -102,6 +102,20 @@ fn an_answer_that_nobody_waits_for_ends_the_connection() {
 }
 
 #[test]
+fn an_answer_to_what_was_not_asked_yet_ends_the_connection() {
+    let mut guest = Guest::new();
+    let mut host = guest.dial("CONNECT 52\n");
+    guest.driver.run();
+    // The guest can know the port beforehand.
+    let port = 1 << 30;
+    assert_eq!(guest.connections(), 1);
+    guest.send(&Packet::new(RESPONSE, 52, port));
+    guest.expect(RST, port, 52);
+    assert_eq!(host.read(&mut [0; 1]).unwrap(), 0, "it hears nothing of an acceptance");
+    assert_eq!(guest.connections(), 0);
+}
+
+#[test]
 fn a_length_beyond_the_chain_ends_the_connection_and_sends_nothing() {
     for len in [6, 0x1_0000, u32::MAX] {
         let (mut guest, mut host) = connected();
