@@ -163,6 +163,32 @@ fn input_waits_until_a_program_has_the_port_open() {
 }
 
 #[test]
+fn a_port_is_not_open_before_it_is_ready() {
+    let (console, mut agent) = console();
+    let (mut driver, _handle) = driver(console);
+    say(&mut driver, 0, DEVICE_READY, 1);
+    hear_all(&mut driver);
+    say(&mut driver, 1, OPEN, 1);
+    agent.write_all(b"early").unwrap();
+    driver.queues[4].offer(&[(BUFFERS + 0x2000, 100, true)]);
+    driver.kick_and_run(4);
+    assert_eq!(driver.queues[4].used(), []);
+    say(&mut driver, 1, PORT_READY, 1);
+    say(&mut driver, 1, OPEN, 1);
+    assert_eq!(driver.queues[4].used().last().unwrap().1, 5);
+}
+
+#[test]
+fn after_a_reset_the_driver_is_told_of_all_ports_anew_once_it_asks() {
+    let (mut driver, _handle) = driver(console().0);
+    set_up(&mut driver);
+    driver.start(driver.offered());
+    assert_eq!(hear(&mut driver), None);
+    say(&mut driver, 0, DEVICE_READY, 1);
+    assert_eq!(hear_all(&mut driver), [(0, ADD, 0, vec![]), (1, ADD, 0, vec![])]);
+}
+
+#[test]
 fn a_port_that_is_not_read_holds_no_other_port_back() {
     let (console, _agent) = console();
     let (mut driver, _handle) = driver(console);
