@@ -127,6 +127,79 @@ mod tests {
         assert!(error.to_string().contains("--memory"), "{error}");
     }
 
+    /// The flags for devices.
+    const DEVICES: [&str; 11] = [
+        "disk",
+        "net",
+        "vsock",
+        "fs",
+        "console",
+        "rng",
+        "balloon",
+        "pmem",
+        "memory-max",
+        "vhost-user",
+        "bus",
+    ];
+
+    /// The example in the help of `flag`.
+    fn example(flag: &str) -> String {
+        let cli = Cli::command();
+        let mut flags = cli.find_subcommand("run").unwrap().get_arguments();
+        let help = flags.find(|each| each.get_long() == Some(flag)).unwrap().get_long_help();
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        let example = help.split("or example ").nth(1).unwrap_or_default();
+        example.split_whitespace().next().unwrap_or_default().trim_end_matches('.').to_owned()
+    }
+
+    #[test]
+    fn each_device_has_an_example_in_the_help_that_changes_what_the_machine_has() {
+        let with = |flags: &[&str]| {
+            let mut config = purlin_vmm::config::Config::default();
+            run(flags).unwrap().apply(&mut config).unwrap();
+            config
+        };
+        let plain = with(&["--kernel", "k"]);
+        for flag in DEVICES {
+            let example = example(flag);
+            assert!(!example.is_empty(), "--{flag} has no example");
+            let flag = format!("--{flag}");
+            assert_ne!(with(&["--kernel", "k", &flag, &example]), plain, "{flag} {example}");
+        }
+    }
+
+    #[test]
+    fn every_other_flag_changes_what_it_names() {
+        let with = |flags: &[&str]| {
+            let mut config = purlin_vmm::config::Config::default();
+            run(flags).unwrap().apply(&mut config).unwrap();
+            config
+        };
+        let plain = with(&[]);
+        for flags in [
+            &["--kernel", "k"][..],
+            &["--initrd", "i"],
+            &["--cmdline", "quiet"],
+            &["--memory", "1G"],
+            &["--cpus", "2"],
+            &["--serial", "none"],
+            &["--root", "/srv/root"],
+            &["--root", "/srv/root", "--", "true"],
+            &["--io-threads", "2"],
+            &["--debug-console", "stdio"],
+            &["--on-reset", "reboot"],
+            &["--grace", "1"],
+            &["--protocol", "pvh"],
+            &["--tables", "acpi"],
+            &["--name", "vm"],
+            &["--trace", "t"],
+        ] {
+            assert_ne!(with(flags), plain, "{flags:?}");
+        }
+        let root = with(&["--root", "/srv/root"]);
+        assert_ne!(with(&["--root", "/srv/root", "--", "true"]), root);
+    }
+
     #[test]
     fn the_help_tells_every_exit_status() {
         let help = Cli::command().render_long_help().to_string();

@@ -62,6 +62,7 @@ pub(crate) struct Run {
     /// how much the guest is asked to have from the start on: it plugs in the rest as soon as its
     /// driver (virtio-mem) is there. Both count all memory of the machine, in steps of 2M from what
     /// it starts with. Linux adds memory in blocks of 128M: the rest of what there can be, it leaves.
+    /// For example 8G,requested=4G.
     #[arg(long, value_name = "SIZE[,...]", value_parser = list::<MemoryMax>)]
     memory_max: Option<String>,
 
@@ -84,7 +85,7 @@ pub(crate) struct Run {
     ///
     /// pci: on a PCI Express bus with MSI-X; at most 31. mmio: each for itself, with an interrupt line
     /// of its own; at most eight of them. auto: on PCI, which is there only if a device is; on mmio with
-    /// --tables mp.
+    /// --tables mp. For example mmio.
     #[arg(long, value_name = "BUS", value_parser = one_of::<Bus>(["auto", "mmio", "pci"]))]
     bus: Option<Bus>,
 
@@ -112,8 +113,8 @@ pub(crate) struct Run {
     /// that QEMU would call -netdev stream. mac=02:00:00:00:00:01 is the card's address (default: a
     /// random one), mtu=N what the guest is told. rx-bytes-per-sec=10M, rx-packets-per-sec,
     /// tx-bytes-per-sec and tx-packets-per-sec limit what the guest receives and sends; rx-bytes-burst
-    /// and so on are how much comes at once after a pause. The cards given here replace those of the
-    /// file.
+    /// and so on are how much comes at once after a pause. For example tap=tap0,queues=4,mtu=9000. The
+    /// cards given here replace those of the file.
     #[arg(long, value_name = "NETWORK[,...]", value_parser = list::<Net>)]
     net: Vec<String>,
 
@@ -122,7 +123,8 @@ pub(crate) struct Run {
     /// The guest finds it as /dev/pmem0, /dev/pmem1 and so on; a file system on it that is mounted
     /// with -o dax uses the host's page cache itself. PATH is a file or a block device whose size is
     /// a multiple of 2M. With read-only=on the file is never written: what the guest writes is ignored,
-    /// so it has to mount with -o ro,dax. Those given here replace those of the file.
+    /// so it has to mount with -o ro,dax. For example data.img,read-only=on. Those given here replace
+    /// those of the file.
     #[arg(long, value_name = "PATH[,...]", value_parser = list::<Pmem>)]
     pmem: Vec<String>,
 
@@ -132,7 +134,8 @@ pub(crate) struct Run {
     /// No link and no name leads out of DIR. cache says how long the guest may trust what it has read:
     /// auto (the default), a second for names and attributes; always, a day, if nobody else writes
     /// there; none, not at all. What the guest makes belongs to the user that runs purlin; if that is
-    /// root, to the guest's user. Those given here replace those of the file.
+    /// root, to the guest's user. For example /srv/www,tag=www,read-only=on. Those given here replace
+    /// those of the file.
     #[arg(long, value_name = "DIR[,...]", value_parser = list::<Fs>)]
     fs: Vec<String>,
 
@@ -164,8 +167,8 @@ pub(crate) struct Run {
     /// terminal of the guest, in Linux hvc0 (say console=hvc0 in --cmdline to see the kernel's
     /// messages there), and follows the size of this terminal if it is on it. With a name it is for
     /// the guest's programs, which find it as /dev/virtio-ports/NAME. Unlike a serial port's, its
-    /// output is never lost: a guest waits until it is read. The ports given here replace those of
-    /// the file.
+    /// output is never lost: a guest waits until it is read. For example
+    /// unix:agent.sock,name=org.example.agent. The ports given here replace those of the file.
     #[arg(long, value_name = "TARGET[,...]", value_parser = list::<Console>)]
     console: Vec<String>,
 
@@ -174,7 +177,8 @@ pub(crate) struct Run {
     /// SIZE is how much of its memory the guest is asked to give back to the host; on is a balloon
     /// that is empty for now. deflate-on-oom=on lets the guest take memory back before it runs out.
     /// With free-page-reporting=on, memory that the guest does not use goes back to the host by
-    /// itself. statistics is how often the guest is asked how its memory is used.
+    /// itself. statistics is how often the guest is asked how its memory is used. For example
+    /// 256M,deflate-on-oom=on.
     #[arg(long, value_name = "SIZE[,...]", value_parser = list::<Balloon>)]
     balloon: Option<String>,
 
@@ -184,7 +188,7 @@ pub(crate) struct Run {
     /// listens on vsock port 52 in the guest; it is answered OK and a number, a line, or closed. A
     /// guest program that connects to port 52 of the host (CID 2) reaches who listens on the Unix
     /// socket PATH_52. cid is the guest's own address (default: 3). PATH must not be there yet; it is
-    /// removed at the end.
+    /// removed at the end. For example vm.sock,cid=5.
     #[arg(long, value_name = "PATH[,...]", value_parser = list::<Vsock>)]
     vsock: Option<String>,
 
@@ -195,7 +199,8 @@ pub(crate) struct Run {
     /// (a file system beside the one for urgent requests), queue-size=N how many entries each. tag=NAME
     /// is what the guest mounts a file system by, mac=02:00:00:00:00:01 the address of a network card.
     /// Guest RAM is then shared with the back end. One that dies is waited for, and goes on where it
-    /// ended; the guest only waits. The devices given here replace those of the file.
+    /// ended; the guest only waits. For example fs.sock,type=fs,tag=share. The devices given here
+    /// replace those of the file.
     #[arg(long, value_name = "SOCKET[,...]", value_parser = list::<VhostUser>)]
     vhost_user: Vec<String>,
 
@@ -259,7 +264,8 @@ impl Run {
         Ok(config)
     }
 
-    fn apply(self, config: &mut Config) -> Result<(), ConfigError> {
+    /// Puts what the flags say into `config`.
+    pub(super) fn apply(self, config: &mut Config) -> Result<(), ConfigError> {
         if let Some(list) = &self.memory {
             config.memory = config.memory.with(list)?;
         }
