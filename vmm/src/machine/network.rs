@@ -40,13 +40,17 @@ fn links(net: &config::Net) -> Result<Vec<Box<dyn Link>>, BuildError> {
     if let Some(path) = &net.socket {
         return Ok(vec![Box::new(Stream::connect(path)?)]);
     }
-    let mut passt = Passt::start(&PasstConfig {
+    let mut passt = Passt::start(&passt(net)?)?;
+    passt.ready(EARLY)?;
+    Ok(vec![Box::new(passt)])
+}
+
+fn passt(net: &config::Net) -> Result<PasstConfig, ConfigError> {
+    Ok(PasstConfig {
         mtu: mtu(net)?,
         tcp_ports: net.tcp_ports.clone(),
         udp_ports: net.udp_ports.clone(),
-    })?;
-    passt.ready(EARLY)?;
-    Ok(vec![Box::new(passt)])
+    })
 }
 
 fn card(net: &config::Net) -> Result<NetConfig, ConfigError> {
@@ -72,4 +76,44 @@ fn limit(per_second: Option<NonZeroU64>, size: Option<NonZeroU64>) -> Option<Rat
 fn mtu(net: &config::Net) -> Result<Option<u16>, ConfigError> {
     let wrong = |_| ConfigError::Network("with an MTU that no packet has".into());
     net.mtu.map(u16::try_from).transpose().map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Part;
+
+    fn net(list: &str) -> config::Net {
+        config::Net::default().with(list).unwrap()
+    }
+
+    #[test]
+    fn a_card_is_as_its_network_says() {
+        let list = "tap=t,mac=02:00:00:00:00:01,mtu=9000,\
+                    rx-bytes-per-sec=1,rx-bytes-burst=2,rx-packets-per-sec=3,rx-packets-burst=4,\
+                    tx-bytes-per-sec=5,tx-bytes-burst=6,tx-packets-per-sec=7,tx-packets-burst=8";
+        let rate = |per_second, size| {
+            NonZeroU64::new(per_second).map(|per_second| Rate::new(per_second).size(size))
+        };
+        let expected = NetConfig {
+            mtu: Some(9000),
+            receive: Rates { ops: rate(3, 4), bytes: rate(1, 2) },
+            transmit: Rates { ops: rate(7, 8), bytes: rate(5, 6) },
+            ..NetConfig::new("02:00:00:00:00:01".parse().unwrap())
+        };
+        assert_eq!(card(&net(list)).unwrap(), expected);
+        let second = card(&net("rx-bytes-per-sec=9")).unwrap();
+        assert_eq!((second.receive.bytes, second.mtu), (rate(9, 9), None));
+    }
+
+    #[test]
+    fn passt_hears_of_the_mtu_and_of_ports() {
+        let passt = passt(&net("mtu=1400,tcp-ports=2222:22,udp-ports=53")).unwrap();
+        let expected = PasstConfig {
+            mtu: Some(1400),
+            tcp_ports: Some("2222:22".into()),
+            udp_ports: Some("53".into()),
+        };
+        assert_eq!(passt, expected);
+    }
 }

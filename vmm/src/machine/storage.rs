@@ -112,4 +112,17 @@ mod tests {
         assert_eq!(limit(hundred, None), Some(rate.size(100)));
         assert_eq!(limit(None, seven), None);
     }
+
+    #[test]
+    fn a_source_of_random_numbers_waits_if_it_has_a_rate() {
+        use ::virtio::Device;
+
+        use crate::config::Part;
+
+        let timers = |list: &str| {
+            let settings = config::Rng::default().with(list).unwrap();
+            random(&settings).unwrap().sources().len()
+        };
+        assert_eq!((timers("/dev/urandom"), timers("/dev/urandom,bytes-per-sec=1K")), (0, 1));
+    }
 }
