@@ -216,6 +216,35 @@ fn poisoned_pages_are_left_alone_and_zeroed_ones_are_not() {
     assert_eq!(left(&driver), 127);
 }
 
+#[test]
+fn what_pages_are_poisoned_with_counts_only_if_that_was_agreed_on() {
+    let (mut driver, _handle) = driver(REPORTING);
+    driver.start(driver.offered() & !(1 << 4));
+    driver.write_config(12, &0xaaaa_aaaa_u32.to_le_bytes());
+    report(&mut driver, 2, FREE * PAGE, 0x1000);
+    assert_eq!(left(&driver), 127);
+}
+
+#[test]
+fn poisoned_pages_are_left_alone_after_a_snapshot_too() {
+    let (driver, _handle) = driver(REPORTING);
+    driver.write_config(12, &0xaaaa_aaaa_u32.to_le_bytes());
+    let mut driver = driver.transplant(virtio::mmio(Balloon::new(REPORTING).unwrap()));
+    report(&mut driver, 2, FREE * PAGE, 0x1000);
+    assert_eq!(left(&driver), 128);
+}
+
+#[test]
+fn a_report_without_end_is_cut_off() {
+    let (mut driver, _handle) = driver(REPORTING);
+    // Every second page, so that none is a neighbour.
+    let chain: Vec<_> = (0..40).map(|at| ((FREE + 2 + 2 * at) * PAGE, 4096, true)).collect();
+    driver.queues[2].offer_indirect(FREE * PAGE, &chain);
+    driver.kick_and_run(2);
+    assert_eq!(driver.queues[2].used().len(), 1);
+    assert_eq!(left(&driver), 128 - 32);
+}
+
 /// Offers statistics, which are kept.
 fn tell(driver: &mut Driver, entries: &[(u16, u64)]) -> u16 {
     let bytes: Vec<u8> = entries
@@ -282,4 +311,25 @@ fn statistics_that_are_no_statistics_say_nothing() {
     driver.kick_and_run(2);
     let statistics = handle.with(|balloon| balloon.statistics()).unwrap();
     assert_eq!((statistics.swapped_in, statistics.total), (None, None));
+}
+
+#[test]
+fn statistics_without_end_are_cut_off() {
+    let (mut driver, handle) = driver(asking(Duration::ZERO));
+    let mut entries = vec![(999, 1); 63];
+    entries.extend([(4, 2), (5, 3)]);
+    tell(&mut driver, &entries);
+    let statistics = handle.with(|balloon| balloon.statistics()).unwrap();
+    assert_eq!((statistics.free, statistics.total), (Some(2), None));
+}
+
+#[test]
+fn statistics_at_hand_are_read_again_after_a_restore() {
+    let (mut driver, handle) = driver(asking(Duration::ZERO));
+    tell(&mut driver, &[(4, 1)]);
+    let saved = driver.save().remove(0);
+    driver.memory().write_obj(2_u64.to_le_bytes(), GuestAddress(STATISTICS + 2)).unwrap();
+    driver.wiring().components[0].lock().unwrap().restore_section(saved).unwrap();
+    driver.run();
+    assert_eq!(handle.with(|balloon| balloon.statistics()).unwrap().free, Some(2));
 }

@@ -163,6 +163,32 @@ fn input_waits_until_a_program_has_the_port_open() {
 }
 
 #[test]
+fn a_port_that_is_set_up_again_is_described_again() {
+    let (mut driver, _handle) = driver(console().0);
+    say(&mut driver, 0, DEVICE_READY, 1);
+    hear_all(&mut driver);
+    for _ in 0..2 {
+        // Nothing waits for what is told next.
+        driver.reset_queue(TELL);
+        driver.queues[TELL].events = true;
+        assert!(driver.enable(TELL));
+        say(&mut driver, 1, PORT_READY, 1);
+        assert_eq!(hear_all(&mut driver), [(1, NAME, 1, b"agent".to_vec()), (1, OPEN, 1, vec![])]);
+    }
+}
+
+#[test]
+fn a_state_of_a_console_with_other_ports_is_refused() {
+    use device::Persist;
+
+    let port = |name: &str| Port::stream(Backend::null(), name);
+    let mut two = Console::new(vec![port("a"), port("b")]).unwrap();
+    let mut three = Console::new(vec![port("a"), port("b"), port("c")]).unwrap();
+    let error = three.restore(two.save().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("2 ports saved; the console has 3"), "{error}");
+}
+
+#[test]
 fn a_port_is_not_open_before_it_is_ready() {
     let (console, mut agent) = console();
     let (mut driver, _handle) = driver(console);

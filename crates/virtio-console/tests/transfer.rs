@@ -91,6 +91,19 @@ fn a_large_output_to_an_end_that_never_waits_takes_turns_and_arrives_whole() {
 }
 
 #[test]
+fn the_same_chain_twice_is_sent_twice() {
+    let (mut driver, mut end) = driver();
+    let head = offer(&mut driver, b"hello");
+    driver.kick_and_run(TRANSMIT);
+    driver.queues[TRANSMIT].offer_head(head);
+    driver.kick_and_run(TRANSMIT);
+    let mut seen = [0; 10];
+    end.set_nonblocking(true).unwrap();
+    end.read_exact(&mut seen).unwrap();
+    assert_eq!(&seen, b"hellohello");
+}
+
+#[test]
 fn output_that_waits_continues_after_a_snapshot() {
     let (mut driver, mut end) = driver();
     let sent = pattern(400_000);

@@ -278,6 +278,32 @@ mod tests {
         assert_eq!(lengths, [3, 3]);
     }
 
+    #[test]
+    fn a_source_that_failed_is_not_charged() {
+        /// Fails once.
+        struct Late(bool);
+
+        impl Read for Late {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, true) {
+                    return Ok(buf.len());
+                }
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+
+        // Ten bytes are there, and no more for a second.
+        let (mut driver, handle) = Driver::with_handle(virtio::mmio(limited(Late(false), 1, 10)));
+        driver.start(driver.offered());
+        driver.queues[0].offer(&[(BUFFERS, 10, true)]);
+        driver.kick_and_run(0);
+        assert_eq!(driver.queues[0].used(), []);
+        // Has it tried again.
+        handle.with(|_| ());
+        driver.run();
+        assert_eq!(driver.queues[0].used(), [(0, 10)]);
+    }
+
     /// Three bytes, nothing, three bytes, nothing.
     struct Sips(bool);
 
