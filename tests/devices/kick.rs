@@ -22,7 +22,7 @@ struct Machine {
     board: Board,
 }
 
-fn machine() -> Result<Machine, Box<dyn Error>> {
+fn machine(on_pci: bool) -> Result<Machine, Box<dyn Error>> {
     let layout = Layout::for_ram(64 << 10)?;
     let ram = Ram::new(&layout.ram, Backing::Anonymous)?;
     let vm = Kvm::open()?.create_vm(&VmConfig::default())?;
@@ -30,14 +30,20 @@ fn machine() -> Result<Machine, Box<dyn Error>> {
         vm.map(region)?;
     }
     let mut board = BoardBuilder::new(vm.clone(), ram.memory(), &layout)?;
-    board.attach("rng", virtio::mmio(Rng::new(std::io::repeat(7))))?;
+    let rng = Rng::new(std::io::repeat(7));
+    if on_pci {
+        board.pci(None)?;
+        board.attach("rng", virtio::pci(rng))?;
+    } else {
+        board.attach("rng", virtio::mmio(rng))?;
+    }
     board.attach("exit", legacy::DebugExit::new())?;
     Ok(Machine { vm, memory: ram.memory(), board: board.freeze()? })
 }
 
 /// Sets the device and its queue up, as a driver does, and offers one buffer of 64 bytes.
 fn offer(buses: &Buses, memory: &GuestMemory, base: u64) -> Result<(), Box<dyn Error>> {
-    let [descriptors, available, used, buffer] = QUEUE;
+    let [descriptors, available, used, _] = QUEUE;
     let places = [(0x080, descriptors), (0x090, available), (0x0a0, used)];
     let mut writes: Vec<(u64, u32)> = vec![(0x070, 1), (0x070, 3), (0x024, 1), (0x020, 1)];
     writes.extend([(0x070, 11), (0x030, 0), (0x038, 8)]);
@@ -48,9 +54,40 @@ fn offer(buses: &Buses, memory: &GuestMemory, base: u64) -> Result<(), Box<dyn E
     for (register, value) in writes {
         buses.mmio.write(base + register, &value.to_le_bytes());
     }
+    fill(memory)
+}
+
+/// One chain on the ring: a buffer of 64 bytes to write.
+fn fill(memory: &GuestMemory) -> Result<(), Box<dyn Error>> {
+    let [descriptors, available, _, buffer] = QUEUE;
     memory.write_obj([buffer, 64 | 2 << 32], GuestAddress(descriptors))?;
     memory.write_obj([0_u16, 1, 0], GuestAddress(available))?;
     Ok(())
+}
+
+/// The same for the device on PCI, the first behind the host bridge: the address of its doorbell.
+fn offer_on_pci(buses: &Buses, memory: &GuestMemory) -> Result<u32, Box<dyn Error>> {
+    let select = |register: u32| {
+        let address = 0x8000_0000 | 1 << 11 | register;
+        buses.pio.write(0xcf8, &address.to_le_bytes());
+    };
+    select(0x04);
+    buses.pio.write(0xcfc, &[6]);
+    select(0x10);
+    let mut bar = [0; 4];
+    buses.pio.read(0xcfc, &mut bar);
+    let bar = u32::from_le_bytes(bar) & !0xf;
+    let places = [(0x20, QUEUE[0]), (0x28, QUEUE[1]), (0x30, QUEUE[2])];
+    // Offset in the BAR, width, value.
+    let mut writes: Vec<(u32, usize, u64)> = vec![(0x14, 1, 1), (0x14, 1, 3), (0x08, 4, 1)];
+    writes.extend([(0x0c, 4, 1), (0x14, 1, 11), (0x16, 2, 0), (0x18, 2, 8)]);
+    writes.extend(places.map(|(register, place)| (register, 4, place)));
+    writes.extend([(0x1c, 2, 1), (0x14, 1, 15)]);
+    for (register, width, value) in writes {
+        buses.mmio.write((bar + register).into(), &value.to_le_bytes()[..width]);
+    }
+    fill(memory)?;
+    Ok(bar + 0x2000)
 }
 
 /// A guest in protected mode that writes 0 to `register` `KICKS` times and ends with status 1.
@@ -93,13 +130,29 @@ fn a_kick_makes_no_exit_to_user_space() {
     if !harness::has_kvm("a_kick_makes_no_exit_to_user_space") {
         return;
     }
-    let Machine { vm, memory, mut board } = machine().unwrap();
+    let Machine { vm, memory, board } = machine(false).unwrap();
     let [Node::VirtioMmio { base, .. }, ..] = board.nodes[..] else {
         panic!("announced: {:?}", board.nodes)
     };
     let buses = Arc::clone(&board.buses);
     offer(&buses, &memory, base).unwrap();
-    memory.write_slice(&guest(u32::try_from(base + 0x50).unwrap()), GuestAddress(CODE)).unwrap();
+    kicks(Machine { vm, memory, board }, u32::try_from(base + 0x50).unwrap());
+}
+
+#[test]
+fn a_kick_on_pci_makes_no_exit_to_user_space() {
+    if !harness::has_kvm("a_kick_on_pci_makes_no_exit_to_user_space") {
+        return;
+    }
+    let machine = machine(true).unwrap();
+    let doorbell = offer_on_pci(&machine.board.buses, &machine.memory).unwrap();
+    kicks(machine, doorbell);
+}
+
+/// A guest kicks at `doorbell`, where one chain was offered.
+fn kicks(Machine { vm, memory, mut board }: Machine, doorbell: u32) {
+    let buses = Arc::clone(&board.buses);
+    memory.write_slice(&guest(doorbell), GuestAddress(CODE)).unwrap();
 
     let ended = run(&mut *cpu(&vm).unwrap(), &buses).unwrap();
 
