@@ -156,6 +156,26 @@ fn a_device_that_is_taken_away_lowers_its_line() {
 }
 
 #[test]
+fn the_vector_of_a_device_that_is_gone_carries_nothing_and_is_the_next_one_s() {
+    let (board, mut chime, machine) = board();
+    let hotplug = board.hotplug().unwrap();
+    let controller = board.nodes.iter().find_map(|node| match node {
+        Node::PciHotplug { base, .. } => Some(*base),
+        _ => None,
+    });
+    for _ in 0..3 {
+        enable(&board);
+        assert!(machine.route(24).is_some());
+        board.buses.mmio.write(controller.unwrap() + 8, &2_u32.to_le_bytes());
+        drop(chime);
+        assert_eq!(machine.route(24), None);
+        chime = Arc::new(Chime::default());
+        hotplug.attach("chime", ChimeDevice(chime.clone())).unwrap();
+    }
+    assert_eq!(machine.route(25), None);
+}
+
+#[test]
 fn a_restored_machine_has_its_bars_and_vectors() {
     let (mut from, _, _) = board();
     enable(&from);

@@ -279,6 +279,23 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_was_interrupted_is_read_again() {
+        struct Interrupted(bool);
+
+        impl Read for Interrupted {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.0 = !self.0;
+                if self.0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(buf.len().min(3)) }
+            }
+        }
+
+        let mut driver = driver(Interrupted(false));
+        driver.queues[0].offer(&[(BUFFERS, 8, true)]);
+        driver.kick_and_run(0);
+        assert_eq!(driver.queues[0].used(), [(0, 8)]);
+    }
+
+    #[test]
     fn a_source_that_failed_is_not_charged() {
         /// Fails once.
         struct Late(bool);
