@@ -171,7 +171,7 @@ fn an_inherited_tap_is_taken_by_its_number_and_others_are_refused() {
         return;
     };
     // As it is if who opened it did not think of that.
-    let flags = || OFlag::from_bits_retain(fcntl(&tap.fd(), FcntlArg::F_GETFL).unwrap());
+    let flags = || OFlag::from_bits_retain(fcntl(tap.fd(), FcntlArg::F_GETFL).unwrap());
     fcntl(tap.fd(), FcntlArg::F_SETFL(flags() - OFlag::O_NONBLOCK)).unwrap();
     let mut own = Tap::from_fd(tap.as_raw_fd()).unwrap();
     assert!(flags().contains(OFlag::O_NONBLOCK), "nobody would serve the guest while it waits");

@@ -39,27 +39,6 @@ fn no_more_is_kept_than_the_size() {
 }
 
 #[test]
-fn what_is_given_back_is_kept_up_to_the_size() {
-    let start = Instant::now();
-    let mut bucket = Bucket::new(rate(1).size(10), start);
-    bucket.take(5, start).unwrap();
-    let later = start + Duration::from_secs(100);
-    bucket.take(1, later).unwrap();
-    bucket.give_back(5);
-    assert_eq!(bucket.take(10, later), Ok(()));
-    assert!(bucket.take(1, later).is_err());
-}
-
-#[test]
-fn a_smaller_size_keeps_less_at_once() {
-    let start = Instant::now();
-    let mut bucket = Bucket::new(rate(1).size(10), start);
-    bucket.set(rate(1).size(2), start);
-    assert_eq!(bucket.take(2, start), Ok(()));
-    assert!(bucket.take(1, start).is_err());
-}
-
-#[test]
 fn the_burst_is_there_once() {
     let start = Instant::now();
     let mut bucket = Bucket::new(rate(1000).size(5).burst(7), start);

@@ -141,7 +141,19 @@ fn unit(workspace: &Workspace) -> Result<()> {
     if Path::new("/dev/kvm").exists() {
         command.env("REQUIRE_KVM", "1");
     }
+    if may_make_taps() {
+        command.env("REQUIRE_TAP", "1");
+    }
     status(command.current_dir(workspace.root()))
+}
+
+/// Whether this process may make network interfaces: the host has taps, and it has `CAP_NET_ADMIN`.
+fn may_make_taps() -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    let own = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = own.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    Path::new("/dev/net/tun").exists() && effective.unwrap_or(0) & NET_ADMIN != 0
 }
 
 fn docs(workspace: &Workspace) -> Result<()> {
