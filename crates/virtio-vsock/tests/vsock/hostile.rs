@@ -195,6 +195,14 @@ fn a_flood_of_nonsense_stalls_its_sender_and_nobody_else() {
 }
 
 #[test]
+fn a_reset_of_the_device_forgets_what_was_to_be_refused() {
+    let mut guest = Guest::new();
+    assert!(guest.offer(&Packet::data(RW, PORT, SERVICE, b"x")));
+    guest.driver.start(guest.driver.offered());
+    guest.expect_nothing();
+}
+
+#[test]
 fn a_flood_of_requests_is_bounded() {
     let config = purlin_virtio_vsock::VsockConfig { connections: 10, ..Default::default() };
     let mut guest = Guest::with(config);
