@@ -199,6 +199,7 @@ fn a_malformed_chain_among_gathered_ones_brings_all_back_empty() {
     assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0)]);
     assert_eq!(handle.with(|it| it.waiting.len()), 1);
     assert!(!driver.is_broken());
+}
 
 #[test]
 fn chains_that_were_merged_cannot_be_kept_and_come_back_empty() {

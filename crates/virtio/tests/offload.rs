@@ -264,7 +264,7 @@ fn a_call_after_the_driver_has_given_up_interrupts_nobody() {
     let (device, mut driver) = started();
     driver.set_status(0x8f);
     let raised = driver.raised();
-    device.events.lock().unwrap().as_ref().unwrap().1.write(1).unwrap();
+    device.events.lock().unwrap().as_ref().unwrap().1.signal();
     driver.run();
     assert_eq!(driver.raised(), raised);
 }
