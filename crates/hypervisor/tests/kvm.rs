@@ -112,7 +112,10 @@ fn a_vcpu_that_meets_memory_which_its_file_has_lost_goes_on() {
     with_kvm(name, |kvm| {
         let vm = kvm.create_vm(&VmConfig::default()).unwrap();
         let ranges = [(GuestAddress(0), 0x1_0000), (GuestAddress(0x2_0000), 0x1_0000)];
-        let ram = Ram::new(&ranges, Backing::Memfd).unwrap();
+        // A file of the owner's: nobody can cut our own memfd.
+        let file = vmm_sys_util::tempfile::TempFile::new().unwrap().into_file();
+        file.set_len(0x2_0000).unwrap();
+        let ram = Ram::new(&ranges, Backing::Shared(file)).unwrap();
         for region in ram.regions() {
             vm.map(region).unwrap();
         }

@@ -99,6 +99,7 @@ impl Turn<'_> {
         let Some(queue) = ring.queue() else { return Ok((Work::default(), End::Empty)) };
         queue.state.disable_notification(&**self.memory).map_err(broken)?;
         let budget = queue.state.size();
+        self.scratch.used.clear();
         let served = self.serve_up_to(budget, device, ring);
         // Whatever ended it: what was used is the driver's.
         let shown = self.show(ring);
