@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)] // allowed in `advice`, `loss::sys`, `scatter` and `view` only: see there
 
-pub mod access;
 mod advice;
 mod backing;
 mod dirty;

@@ -8,11 +8,11 @@
 use std::{fmt, marker::PhantomData, ptr::NonNull, sync::atomic::Ordering};
 
 use vm_memory::{
-    AtomicAccess, AtomicInteger, GuestAddress, GuestMemoryBackend, bitmap::Bitmap,
+    AtomicAccess, AtomicInteger, Bytes, GuestAddress, GuestMemoryBackend, bitmap::Bitmap,
     guest_memory::Error,
 };
 
-use crate::{GuestMemory, access};
+use crate::GuestMemory;
 
 /// A contiguous range of guest RAM for many small accesses, each in one piece; places in it are counted
 /// from its start, in bytes.
@@ -125,12 +125,12 @@ impl View {
 
     #[cold]
     fn load_slowly<T: AtomicAccess>(&self, at: usize, order: Ordering) -> Option<T> {
-        access::load(&self.memory, self.place(at, size_of::<T>())?, order).ok()
+        self.memory.load(self.place(at, size_of::<T>())?, order).ok()
     }
 
     #[cold]
     fn store_slowly<T: AtomicAccess>(&self, at: usize, value: T, order: Ordering) -> Option<()> {
-        access::store(&self.memory, self.place(at, size_of::<T>())?, value, order).ok()
+        self.memory.store(value, self.place(at, size_of::<T>())?, order).ok()
     }
 
     /// Where in guest memory `len` bytes at `at` are, if they lie inside.
@@ -165,7 +165,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{Backing, Bytes, Ram};
+    use crate::{Backing, Ram};
 
     const REGION: u64 = 0x1_0000;
     const RELAXED: Ordering = Ordering::Relaxed;

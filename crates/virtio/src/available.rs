@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use memory::{GuestAddress, GuestMemory, Window, access};
+use memory::{Bytes, GuestAddress, GuestMemory, Window};
 use virtio_queue::{Error, QueueT};
 
 use crate::{
@@ -79,7 +79,7 @@ impl<'a> Descriptors<'a> {
     #[cold]
     fn read_slowly(&self, at: usize) -> Option<(u64, u64)> {
         let at = self.table.checked_add(u64::try_from(at).ok()?)?;
-        let [addr, rest]: [u64; 2] = access::read_obj(self.memory, GuestAddress(at)).ok()?;
+        let [addr, rest]: [u64; 2] = self.memory.read_obj(GuestAddress(at)).ok()?;
         Some((addr, rest))
     }
 
@@ -147,13 +147,13 @@ mod tests {
     }
 
     fn put(memory: &GuestMemory, table: u64, at: u64, descriptor: Descriptor) {
-        access::write_obj(memory, GuestAddress(table + 16 * at), descriptor.to_words()).unwrap();
+        memory.write_obj(descriptor.to_words(), GuestAddress(table + 16 * at)).unwrap();
     }
 
     fn offer(memory: &GuestMemory, index: u16, heads: &[u16]) {
-        access::write_obj(memory, GuestAddress(AVAIL + 2), index).unwrap();
+        memory.write_obj(index, GuestAddress(AVAIL + 2)).unwrap();
         for (slot, head) in (0..).zip(heads) {
-            access::write_obj(memory, GuestAddress(AVAIL + 4 + 2 * slot), *head).unwrap();
+            memory.write_obj(*head, GuestAddress(AVAIL + 4 + 2 * slot)).unwrap();
         }
     }
 
