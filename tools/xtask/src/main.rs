@@ -41,9 +41,6 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run a command under a real KVM (kvm_amd), also where this machine's CPU offers none.
     WithKvm(with_kvm::Options),
-    /// Keep one machine: what with-kvm runs inside its outer guest.
-    #[command(hide = true)]
-    HoldKvm,
     /// Fetch stock Debian kernels (and memtest86+), cached under target/xtask/.
     Kernel(kernel::Options),
     /// Build the guest's initramfs and print its path.
@@ -64,7 +61,6 @@ impl Command {
     fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         match self {
             Self::WithKvm(options) => with_kvm::main(workspace, &options),
-            Self::HoldKvm => with_kvm::hold::main(),
             Self::Kernel(options) => kernel::main(workspace, &options),
             Self::Initramfs(options) => initramfs::main(workspace, &options),
             Self::Linux(options) => linux::main(workspace, &options),
@@ -82,8 +78,8 @@ impl Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    // 125 is what env(1) and timeout(1) report when they themselves fail.
-    let own_failure = if matches!(command, Command::WithKvm(_)) { 125 } else { 1 };
+    let own_failure =
+        if matches!(command, Command::WithKvm(_)) { with_kvm::OWN_FAILURE } else { 1 };
     match Workspace::find().and_then(|workspace| command.run(&workspace)) {
         Ok(code) => code,
         Err(error) => {

@@ -1,26 +1,24 @@
 //! The tests that need a CPU with virtualization: natively, or under `with-kvm`.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::Command,
+    thread,
 };
 
-use super::{PEERS, TOPIC, binaries, guests};
+use super::{PEERS, TOPIC, binaries, guests, lanes};
 use crate::{
     apt,
-    error::{AtPath, Error, Result},
+    error::{AtPath, Context, Error, Result},
     with_kvm::{self, Host},
-    workspace::{Workspace, complain, say},
+    workspace::{Workspace, say},
 };
 
-/// What runs in one outer guest: a lane for each of two CPUs, one test at a time in each.
-///
-/// Emulated nested virtualization does not live for ever (see [`ATTEMPTS`]), so the tests are cut into
-/// shares that take minutes. Tests with more than a console and a disk are alone: with another guest
-/// beside them, guests crash before their first line, and the outer kernel with them.
+/// What runs in one outer guest, one test at a time.
 struct Share {
-    lanes: [&'static [Run]; 2],
+    name: &'static str,
+    runs: &'static [Run],
 }
 
 /// A test binary, and which of its tests.
@@ -34,21 +32,24 @@ const fn run_of(target: &'static str, tests: &'static [&'static str]) -> Run {
     Run { target, tests }
 }
 
-const SHARES: [Share; 4] = [
+/// The longest first: the last to end then ends soonest.
+const SHARES: [Share; 5] = [
     Share {
-        lanes: [
-            &[run_of("linux", &["boot::", "memtest::"]), run_of("cli", &[])],
-            &[
-                run_of("kvm", &[]),
-                run_of("demo", &[]),
-                run_of("devices", &[]),
-                run_of("linux", &["clock::", "console::", "cpus::", "disk::", "end::", "memory::"]),
-            ],
+        name: "net",
+        runs: &[run_of("linux", &["all::", "hotplug::", "hvc::", "intx::", "net::"])],
+    },
+    Share { name: "disk", runs: &[run_of("linux", &["blk::", "fs::", "vhost::", "vsock::"])] },
+    Share { name: "cli", runs: &[run_of("linux", &["boot::", "memtest::"]), run_of("cli", &[])] },
+    Share {
+        name: "kvm",
+        runs: &[
+            run_of("kvm", &[]),
+            run_of("demo", &[]),
+            run_of("devices", &[]),
+            run_of("linux", &["clock::", "console::", "cpus::", "disk::", "end::", "memory::"]),
         ],
     },
-    Share { lanes: [&[run_of("linux", &["all::", "hotplug::", "hvc::", "intx::", "net::"])], &[]] },
-    Share { lanes: [&[run_of("linux", &["blk::", "fs::", "vhost::", "vsock::"])], &[]] },
-    Share { lanes: [&[run_of("linux", &["balloon::", "hotmem::", "pmem::"])], &[]] },
+    Share { name: "memory", runs: &[run_of("linux", &["balloon::", "hotmem::", "pmem::"])] },
 ];
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
@@ -57,89 +58,79 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let purlin = binaries::purlin(workspace)?;
     let build = ["test", "--workspace", "--all-features", "--no-run", "--tests", "--examples"];
     let tests = binaries::build(workspace, &build)?;
-    match Host::detect() {
-        Host::Native => say(TOPIC, "this CPU has VMX or SVM: stock kernels run natively"),
-        _ => say(TOPIC, "this CPU has no VMX or SVM: stock kernels run under xtask with-kvm"),
-    }
-    let mut failed = false;
-    for (number, share) in (1..).zip(&SHARES) {
-        say(TOPIC, &format!("share {number} of {}", SHARES.len()));
-        let script = workspace.cache().join(format!("linux-tests-{number}.sh"));
+    let passed = lanes::each(&SHARES, at_once()?, |share| {
+        let script = workspace.cache().join(format!("linux-tests-{}.sh", share.name));
         fs::write(&script, text((&guests, &purlin), share, &tests)).at("write", &script)?;
-        let command = vec!["sh".into(), script.into_os_string()];
-        let options = with_kvm::Options::for_command(command);
-        failed |= attempt(workspace, &options, ATTEMPTS)? != ExitCode::SUCCESS;
-    }
-    if failed {
-        return Err(Error::new("the tests on virtualization hardware failed"));
-    }
-    Ok(())
-}
-
-/// How often the outer guest may die. Emulated nested virtualization now and then crashes its kernel;
-/// a test that fails is never run again.
-const ATTEMPTS: u32 = 6;
-
-fn attempt(workspace: &Workspace, options: &with_kvm::Options, attempts: u32) -> Result<ExitCode> {
-    match with_kvm::main(workspace, options) {
-        Err(error) if attempts > 1 => {
-            complain(&error);
-            say(TOPIC, "the outer guest died, which is no verdict on a test: once more");
-            attempt(workspace, options, attempts - 1)
+        attempt(share.name, &script, ATTEMPTS)
+    });
+    let mut failed = Vec::new();
+    for (share, passed) in SHARES.iter().zip(passed) {
+        if !passed? {
+            failed.push(share.name);
         }
-        result => result,
     }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("tests failed in these shares: {}", failed.join(", "))))
 }
 
-/// Runs every test of a share, also after one has failed, each lane on one CPU. Under `with-kvm`, where
-/// CPUs are emulated, a kernel that rewrites its own code on one CPU can crash on another; no guest
-/// therefore runs on two.
+/// How many outer guests run beside each other: each has one emulated CPU, and keeps one of this
+/// machine's busy. On the machine's own KVM nothing is won, and nothing may disturb anything.
+fn at_once() -> Result<usize> {
+    if Host::detect() == Host::Native {
+        say(TOPIC, "this CPU has VMX or SVM: stock kernels run natively");
+        return Ok(1);
+    }
+    say(TOPIC, "this CPU has no VMX or SVM: stock kernels run under xtask with-kvm");
+    // Here, because installing is not for two at a time.
+    with_kvm::ensure()?;
+    Ok(thread::available_parallelism().map_or(1, usize::from).min(2))
+}
+
+/// How often an outer guest may die. A test that fails is never run again.
+const ATTEMPTS: u32 = 3;
+
+/// Runs a share: whether all its tests passed.
+fn attempt(name: &str, script: &Path, attempts: u32) -> Result<bool> {
+    let own = env::current_exe().context(|| "cannot tell this program's own path".to_owned())?;
+    // It ends what it has started when this process is killed.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(own).args(["with-kvm", "--", "sh"]).arg(script);
+    let status = lanes::labelled(name, command)?;
+    if status.code() == Some(with_kvm::OWN_FAILURE.into()) && attempts > 1 {
+        say(
+            TOPIC,
+            &format!("the outer guest of {name} died, which is no verdict on a test: once more"),
+        );
+        return attempt(name, script, attempts - 1);
+    }
+    Ok(status.success())
+}
+
+/// Runs every test of a share, also after one has failed.
 fn text((guests, purlin): (&Path, &Path), share: &Share, tests: &[(String, PathBuf)]) -> String {
     let mut text = format!(
         "export REQUIRE_KVM=1 REQUIRE_LINUX=1\nexport PURLIN_LINUX={guests:?} PURLIN_BIN={purlin:?}\n\
-         {RUN}"
+         status=0\n"
     );
-    for (lane, runs) in share.lanes.iter().enumerate() {
-        text.push_str(&format!("lane{lane}() {{\n:\n"));
-        for run in *runs {
-            let binaries = tests.iter().filter(|(name, _)| name == run.target);
-            for (_, path) in binaries {
-                let arguments = run.arguments();
-                text.push_str(&format!("run {lane} {path:?} {arguments}\n"));
-            }
+    for run in share.runs {
+        let binaries = tests.iter().filter(|(name, _)| name == run.target);
+        for (_, path) in binaries {
+            let tests = run.tests.join(" ");
+            text.push_str(&format!("{path:?} --test-threads=1 {tests} || status=1\n"));
         }
-        text.push_str("}\n");
     }
-    text.push_str("lane0 &\nlane1 &\nwait\n[ ! -e \"$failed/it\" ]\n");
+    text.push_str("exit $status\n");
     text
 }
-
-impl Run {
-    fn arguments(&self) -> String {
-        // Exits as fast as a guest can make them corrupt the stack of an emulated outer kernel. The
-        // unit tier floods this machine's own KVM.
-        if self.target == "cli" && Host::detect() != Host::Native {
-            return "--skip flood::".to_owned();
-        }
-        self.tests.join(" ")
-    }
-}
-
-/// `run LANE BINARY ARGUMENTS...`, its output marked with the lane.
-const RUN: &str = r#"failed=$(mktemp -d)
-run() {
-    cpu=$1
-    shift
-    { taskset -c "$cpu" "$@" --test-threads=1 2>&1 || : >"$failed/it"; } | sed -u "s/^/lane $cpu: /"
-}
-"#;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn runs() -> impl Iterator<Item = &'static Run> {
-        SHARES.iter().flat_map(|share| share.lanes).flatten()
+        SHARES.iter().flat_map(|share| share.runs)
     }
 
     #[test]
@@ -168,16 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_in_either_lane_is_the_script_s() {
-        let tests = [("cli".to_owned(), PathBuf::from("/bin/false"))];
-        let script = text((Path::new("/k"), Path::new("/p")), &SHARES[0], &tests);
-        let status =
-            std::process::Command::new("sh").args(["-c", &script]).output().unwrap().status;
-        assert!(!status.success());
-        let tests = [("cli".to_owned(), PathBuf::from("/bin/true"))];
-        let script = text((Path::new("/k"), Path::new("/p")), &SHARES[0], &tests);
-        let status =
-            std::process::Command::new("sh").args(["-c", &script]).output().unwrap().status;
-        assert!(status.success());
+    fn a_failure_is_the_script_s_and_the_rest_runs_all_the_same() {
+        const SHARE: Share = Share { name: "x", runs: &[run_of("cli", &[])] };
+        let status = |tests: &[&str]| {
+            let tests: Vec<_> =
+                tests.iter().map(|t| ("cli".to_owned(), PathBuf::from(t))).collect();
+            let script = text((Path::new("/k"), Path::new("/p")), &SHARE, &tests);
+            Command::new("sh").args(["-c", &script]).output().unwrap().status.code()
+        };
+        assert_eq!(status(&["/bin/false", "/bin/true"]), Some(1));
+        assert_eq!(status(&["/bin/true"]), Some(0));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod binaries;
 pub(crate) mod guests;
+mod lanes;
 mod licences;
 mod linux;
 mod passt;

@@ -63,8 +63,7 @@ impl Job {
             .file("job/keep", lines(keep)?, 0o644)
             .file("job/writable", lines(self.writable.iter())?, 0o644)
             .file("job/scratch", format!("{SCRATCH}\n"), 0o644)
-            .file("job/owner", owner, 0o644)
-            .file("job/holder", lines([own_path()?].iter())?, 0o644);
+            .file("job/owner", owner, 0o644);
         if let Some(size) = &self.terminal {
             image = image.file("job/terminal", format!("{size}\n"), 0o644);
         }
@@ -93,11 +92,6 @@ impl Job {
         script.push(b'\n');
         script
     }
-}
-
-/// The program that keeps a machine: this one.
-fn own_path() -> Result<PathBuf> {
-    std::env::current_exe().context(|| "cannot tell this program's own path".to_owned())
 }
 
 fn covered(path: &Path) -> bool {

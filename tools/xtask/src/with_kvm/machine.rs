@@ -29,7 +29,7 @@ pub(super) struct Machine<'a> {
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
     pub memory: Size,
-    pub cpus: usize,
+    pub cpus: u8,
     pub shares: &'a [Share],
     pub terminal: bool,
     pub verbose: bool,

@@ -5,7 +5,6 @@
 //! then are a real KVM, if a slow one. The host's root directory is that guest's root directory, so
 //! whatever runs here runs there.
 
-pub(crate) mod hold;
 mod host;
 mod job;
 mod machine;
@@ -24,7 +23,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -61,9 +59,10 @@ pub(crate) struct Options {
     /// Memory of the outer guest; less if this machine cannot give as much.
     #[arg(long, value_name = "SIZE", default_value_t = Size::mib(6 * 1024))]
     pub memory: Size,
-    /// CPUs of the outer guest [default: as many as this machine has, from 2 to 4].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub cpus: Option<u8>,
+    /// CPUs of the outer guest. With several, QEMU's emulation now and then crashes a kernel that
+    /// rewrites its own code on one CPU while another runs it: the outer guest's, or one in it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64), default_value_t = 1)]
+    pub cpus: u8,
     /// Kill everything after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub timeout: u64,
@@ -94,7 +93,7 @@ impl Options {
     pub(crate) fn for_command(command: Vec<OsString>) -> Self {
         Self {
             memory: Size::mib(6 * 1024),
-            cpus: None,
+            cpus: 1,
             timeout: 1800,
             writable: Vec::new(),
             tty: false,
@@ -106,6 +105,9 @@ impl Options {
 }
 
 const TOPIC: &str = "with-kvm";
+
+/// Exit status when this command itself fails, as of env(1) and timeout(1).
+pub(crate) const OWN_FAILURE: u8 = 125;
 
 /// Runs `cargo xtask with-kvm`.
 pub(crate) fn main(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -128,10 +130,15 @@ fn directly(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     Err(failure).context(|| "cannot run timeout(1)".to_owned())
 }
 
+/// Installs what outer guests are run by.
+pub(crate) fn ensure() -> Result<()> {
+    apt::ensure(TOPIC, &[QEMU, VIRTIOFSD])
+}
+
 /// Runs the command in an outer guest; the result is the command's exit status.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
-    apt::ensure(TOPIC, &[QEMU, VIRTIOFSD])?;
+    ensure()?;
     let kernel = Kernel::fetch(workspace, Flavour::Cloud)?;
     let signals = Signals::hold()?;
     let files = Temporary::new()?;
@@ -144,13 +151,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         kernel: &kernel.image,
         initramfs: &initramfs,
         memory: options.memory.capped_by_host(),
-        cpus: cpus(options),
+        cpus: options.cpus,
         shares: &shares,
         terminal: options.tty,
         verbose: options.verbose,
     };
     let (memory, cpus) = (machine.memory, machine.cpus);
-    say(TOPIC, &format!("booting outer guest, {cpus} CPUs, {memory} (about 5 s)"));
+    let plural = if cpus == 1 { "" } else { "s" };
+    say(TOPIC, &format!("booting outer guest, {cpus} CPU{plural}, {memory} (about 5 s)"));
     let (guest, streams) = machine.start(&tail)?;
     let raw = options.tty.then(Raw::enter).transpose()?;
     let limit = Duration::from_secs(options.timeout);
@@ -192,11 +200,6 @@ fn status(end: End, options: &Options, tail: &Tail) -> Result<ExitCode> {
             Ok(ExitCode::from(128 + number))
         }
     }
-}
-
-fn cpus(options: &Options) -> usize {
-    let here = thread::available_parallelism().map_or(2, usize::from);
-    options.cpus.map_or(here.clamp(2, 4), usize::from)
 }
 
 fn job(workspace: &Workspace, options: &Options) -> Result<Job> {

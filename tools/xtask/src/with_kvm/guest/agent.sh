@@ -49,16 +49,6 @@ exec 9<>out 6<out 7>out
 exec 9<>err 8<err
 exec 9>err
 
-# See with_kvm/hold.rs. Without it the job runs all the same, if less surely.
-read -r holder <job/holder
-"$holder" hold-kvm >held 2>&1 3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&- &
-tries=0
-until [ -s held ] || [ $tries -ge 1000 ]; do
-    tries=$((tries + 1))
-    usleep 10000
-done
-grep -q '^held$' held || echo "with-kvm: no machine is kept: $(cat held)" >/dev/console
-
 copy() {
     exec 3>&- 4<&- 5>&- 6<&- 7>&- 8<&- 9>&-
     exec cat
