@@ -1,9 +1,5 @@
 # Persistent memory whose file the host cuts from 64 to 12 MiB while a file system on it is mounted.
-tries=0
-until [ -b /dev/pmem0 ] || [ $tries -ge 60 ]; do
-    tries=$((tries + 1))
-    sleep 1
-done
+await '[ -b /dev/pmem0 ]'
 mkdir -p /mnt/dax
 mkfs.ext4 -q -b 4096 /dev/pmem0 && mount -t ext4 -o dax /dev/pmem0 /mnt/dax && echo "PURLIN-OK mounted"
 dd if=/dev/urandom of=/mnt/dax/data bs=64k count=48 conv=fsync 2>/dev/null || echo "PURLIN-FAIL fsync"

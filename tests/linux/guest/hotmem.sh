@@ -6,18 +6,9 @@ total() {
 highest() {
     ls -d /sys/devices/system/memory/memory[0-9]* | sed 's/.*memory//' | sort -n | tail -n 1
 }
-# Waits until what $1 prints compares to $3 as $2 says.
-await() {
-    tries=0
-    until [ "$($1)" "$2" "$3" ]; do
-        tries=$((tries + 1))
-        [ $tries -lt 100 ] || { echo "PURLIN-FAIL $1 is $($1) and never $2 $3"; return; }
-        sleep 1
-    done
-}
-await total -gt 400000
+await '[ "$(total)" -gt 400000 ]'
 echo "PURLIN-REQUESTED $(total)"
-await total -gt 650000
+await '[ "$(total)" -gt 650000 ]'
 echo "PURLIN-GROWN $(total)"
 mkdir -p /mnt/ram
 mount -t tmpfs -o size=512m ram /mnt/ram
@@ -31,5 +22,5 @@ for name in $(seq 50); do
 done
 umount /mnt/ram
 echo "PURLIN-FREED"
-await highest -lt 32
+await '[ "$(highest)" -lt 32 ]'
 echo "PURLIN-SHRUNK $(total)"

@@ -1,13 +1,5 @@
 # A disk that comes and goes three times, then a source of random numbers that comes; nothing here
 # asks the kernel to look.
-await() {
-    tries=0
-    until eval "$1"; do
-        tries=$((tries + 1))
-        [ $tries -lt 300 ] || { echo "PURLIN-FAIL never: $1"; return 1; }
-        sleep 0.1
-    done
-}
 echo "PURLIN-READY"
 for round in 1 2 3; do
     await '[ -b /dev/vda ]' || break

@@ -1,12 +1,7 @@
 # Persistent memory: the first file as it came, a file system on the first half of it that is used
 # without the page cache of the guest, a program run from there, a mark in the second half; the second
 # file, which cannot be changed.
-tries=0
-until [ -b /dev/pmem0 ] && [ -b /dev/pmem1 ] || [ $tries -ge 60 ]; do
-    # Their drivers come up by themselves.
-    tries=$((tries + 1))
-    sleep 1
-done
+await '[ -b /dev/pmem0 ] && [ -b /dev/pmem1 ]'
 echo "PURLIN-PMEM sectors=$(cat /sys/block/pmem0/size) dax=$(cat /sys/block/pmem0/queue/dax)"
 echo "PURLIN-FIRST $(head -c 16 /dev/pmem0)"
 mkdir -p /mnt/dax

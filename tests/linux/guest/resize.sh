@@ -1,12 +1,4 @@
 # A disk that has another size twice while it is there; nothing here asks it to look.
-await() {
-    tries=0
-    until eval "$1"; do
-        tries=$((tries + 1))
-        [ $tries -lt 300 ] || { echo "PURLIN-FAIL never: $1"; return 1; }
-        sleep 0.1
-    done
-}
 size() {
     cat /sys/block/vda/size
 }

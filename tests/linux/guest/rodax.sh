@@ -1,10 +1,6 @@
 # A file system in persistent memory that the host gives for reading only: used directly, not changed by
 # whatever is tried.
-tries=0
-until [ -b /dev/pmem0 ] || [ $tries -ge 60 ]; do
-    tries=$((tries + 1))
-    sleep 1
-done
+await '[ -b /dev/pmem0 ]'
 mkdir -p /mnt/dax
 before=$(md5sum </dev/pmem0)
 mount -t ext4 -o ro,dax /dev/pmem0 /mnt/dax || echo "PURLIN-FAIL mount"
