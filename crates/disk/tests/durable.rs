@@ -9,7 +9,7 @@ mod image;
 
 use std::{
     fs::{self, File},
-    io::IoSliceMut,
+    io::{IoSliceMut, Write, stderr},
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -51,7 +51,8 @@ fn tells(scratch: &Scratch) -> bool {
 fn what_is_flushed_is_in_the_storage() {
     let scratch = Scratch::new("durable");
     if !tells(&scratch) {
-        return; // tmpfs
+        let why = "this file system does not tell what is written (tmpfs)";
+        return drop(writeln!(stderr(), "SKIPPED what_is_flushed_is_in_the_storage: {why}"));
     }
     let raw = scratch.path("raw");
     fs::write(&raw, vec![1; usize::try_from(LEN).unwrap()]).unwrap();

@@ -7,7 +7,12 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod plain;
 
-use std::{fs::File, io::Write, os::unix::fs::FileExt, path::PathBuf};
+use std::{
+    fs::File,
+    io::{Write, stderr},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
 
 use disk::{Access, Raw};
 use plain::{FLUSH, Guest, OK, OUT};
@@ -82,7 +87,11 @@ fn write(image: &Image, (engine, cache): (Engine, Cache), flush: bool) {
 fn an_answered_flush_and_an_answered_write_through_are_in_the_storage() {
     let image = Image::new("flush");
     if !image.tells() {
-        return; // tmpfs
+        let why = "this file system does not tell what is written (tmpfs)";
+        return drop(writeln!(
+            stderr(),
+            "SKIPPED an_answered_flush_and_an_answered_write_through_are_in_the_storage: {why}"
+        ));
     }
     for engine in [Engine::Sync, Engine::IoUring] {
         write(&image, (engine, Cache::WriteBack), true);

@@ -101,15 +101,6 @@ mod tests {
     }
 
     #[test]
-    fn ram_lies_where_huge_pages_can_serve_it_whatever_its_length() {
-        let config = RamConfig::default();
-        for pages in [512, 513, 1024 + 77] {
-            let region = map(GuestAddress(0), pages * 0x1000, None, &config).unwrap();
-            assert_eq!(excess(region.as_ptr().addr(), GuestAddress(0)), 0, "{pages} pages");
-        }
-    }
-
-    #[test]
     fn a_mapping_that_cannot_be_moved_is_taken_as_it_is() {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let small = || MmapRegion::<()>::build(None, 0x1000, libc::PROT_NONE, flags);
