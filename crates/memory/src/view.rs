@@ -34,26 +34,45 @@ impl<'a> Window<'a> {
         Some(Self { base, len, ram: PhantomData })
     }
 
-    /// The value at `at`, if it lies inside, at a multiple of its size.
+    /// `N` values from `at` on, if all lie inside, each at a multiple of its size.
     #[inline]
-    fn place<T: AtomicAccess>(&self, at: usize) -> Option<&'a T::A> {
-        if at.checked_add(size_of::<T>())? > self.len {
+    fn places<T: AtomicAccess, const N: usize>(&self, at: usize) -> Option<&'a [T::A; N]> {
+        if at.checked_add(size_of::<T>() * N)? > self.len {
             return None;
         }
         // SAFETY: `at` lies in the range, all of which `base` leads to.
-        let place = unsafe { self.base.add(at) }.cast::<T::A>();
+        let place = unsafe { self.base.add(at) }.cast::<[T::A; N]>();
         if !place.is_aligned() || size_of::<T>() != size_of::<T::A>() {
             return None;
         }
-        // SAFETY: it is aligned and lies in a mapping that stays as long as the RAM that this borrows;
+        // SAFETY: they are aligned and lie in a mapping that stays as long as the RAM that this borrows;
         // an atomic may be changed by others, and any bits are a value of it.
         Some(unsafe { place.as_ref() })
+    }
+
+    /// The value at `at`, if it lies inside, at a multiple of its size.
+    #[inline]
+    fn place<T: AtomicAccess>(&self, at: usize) -> Option<&'a T::A> {
+        let [place] = self.places::<T, 1>(at)?;
+        Some(place)
     }
 
     /// Loads a value. `None` if it does not lie inside, at a multiple of its size.
     #[inline]
     pub fn load<T: AtomicAccess>(&self, at: usize, order: Ordering) -> Option<T> {
         self.place::<T>(at).map(|place| place.load(order).into())
+    }
+
+    /// Loads `N` values that follow each other, each in one piece. `None` if they do not all lie inside, at
+    /// multiples of their size.
+    #[inline]
+    pub fn load_each<T: AtomicAccess, const N: usize>(
+        &self,
+        at: usize,
+        order: Ordering,
+    ) -> Option<[T; N]> {
+        let places = self.places::<T, N>(at)?;
+        Some(places.each_ref().map(|place| place.load(order).into()))
     }
 
     /// Stores a value. `None` if its place does not lie inside, at a multiple of its size.
@@ -191,6 +210,20 @@ mod tests {
             let seen: [u8; 4] = ram.memory().read_obj(GuestAddress(view.addr.0 + 4)).unwrap();
             assert_eq!(seen, [4, 3, 2, 1]);
         }
+    }
+
+    #[test]
+    fn values_that_follow_each_other_are_loaded_at_once() {
+        let (_ram, [view, _]) = views();
+        let window = view.window().unwrap();
+        for (at, value) in [(0, 1_u32), (4, 2), (8, 3), (12, 4)] {
+            window.store(at, value, RELAXED).unwrap();
+        }
+        assert_eq!(window.load_each(4, RELAXED), Some([2_u32, 3]));
+        assert_eq!(window.load_each(8, RELAXED), Some([3_u32, 4]));
+        assert_eq!(window.load_each::<u32, 2>(12, RELAXED), None);
+        assert_eq!(window.load_each::<u32, 2>(2, RELAXED), None);
+        assert_eq!(window.load_each::<u32, 2>(!3, RELAXED), None);
     }
 
     #[test]

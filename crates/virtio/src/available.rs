@@ -68,19 +68,17 @@ impl<'a> Descriptors<'a> {
             return None;
         }
         let at = DESCRIPTOR * usize::from(self.next);
-        let load = |window: &Window<'_>, at| window.load::<u64>(at, Ordering::Relaxed);
-        let (addr, rest) = match &self.window {
-            Some(window) => (load(window, at)?, load(window, at + 8)?),
+        let [addr, rest]: [u64; 2] = match &self.window {
+            Some(window) => window.load_each(at, Ordering::Relaxed)?,
             None => self.read_slowly(at)?,
         };
         Some(Descriptor::from_words(u64::from_le(addr), u64::from_le(rest)))
     }
 
     #[cold]
-    fn read_slowly(&self, at: usize) -> Option<(u64, u64)> {
+    fn read_slowly(&self, at: usize) -> Option<[u64; 2]> {
         let at = self.table.checked_add(u64::try_from(at).ok()?)?;
-        let [addr, rest]: [u64; 2] = self.memory.read_obj(GuestAddress(at)).ok()?;
-        Some((addr, rest))
+        self.memory.read_obj(GuestAddress(at)).ok()
     }
 
     /// Goes on in the table that `descriptor` leads to, unless it is in such a table itself.

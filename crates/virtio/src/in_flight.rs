@@ -18,7 +18,7 @@ impl InFlight {
     }
 
     pub(crate) fn holds(&self, head: u16) -> bool {
-        self.slots.get(usize::from(head)).is_some_and(Option::is_some)
+        self.count > 0 && self.slots.get(usize::from(head)).is_some_and(Option::is_some)
     }
 
     /// Keeps `parts` as the buffers of chain `head`, which is not held, and leaves an empty list.

@@ -109,6 +109,11 @@ impl Ring {
         self.queue.as_mut()
     }
 
+    /// The queue, if it is in use, and the chains of it that the device has kept.
+    pub(crate) fn in_use(&mut self) -> Option<(&mut Split, &InFlight)> {
+        Some((self.queue.as_mut()?, &self.in_flight))
+    }
+
     /// How many chains the device has kept.
     pub(crate) fn pending(&self) -> usize {
         self.in_flight.count()

@@ -80,10 +80,14 @@ enum Step {
     Empty,
 }
 
-/// What became of a wish for more room.
-enum Merged {
+/// What became of a wish for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// There is as much.
     Enough,
+    /// There are no more chains.
     Short,
+    /// The last chain cannot be used.
     Malformed,
 }
 
@@ -144,37 +148,41 @@ impl Turn<'_> {
     fn step(&mut self, device: &mut impl Device, ring: &mut Ring) -> Result<Step, Broken> {
         self.scratch.parts.clear();
         self.scratch.chains.clear();
-        match self.pop(ring)? {
-            None => Ok(Step::Empty),
-            Some(false) => self.give_up(ring),
-            Some(true) => self.serve(device, ring),
+        match self.take(ring, 0)? {
+            Taken::Enough => self.serve(device, ring),
+            Taken::Malformed => self.give_up(ring),
+            Taken::Short => Ok(Step::Empty),
         }
     }
 
-    /// Takes the next chain to those that are being served. Whether there was one, and whether it is
-    /// well formed.
-    fn pop(&mut self, ring: &mut Ring) -> Result<Option<bool>, Broken> {
+    /// Takes chains to those that are being served, the next in any case, until there is room for
+    /// `bytes`.
+    fn take(&mut self, ring: &mut Ring, bytes: usize) -> Result<Taken, Broken> {
         let index = self.index;
-        let Some(queue) = ring.queue() else { return Ok(None) };
-        let size = queue.state.size();
-        let next = available::next(queue).map_err(|source| Broken::Ring { index, source })?;
-        let Some(head) = next else { return Ok(None) };
-        if head >= size {
-            return Err(Broken::Head { index, head, size });
-        }
-        if ring.in_flight.holds(head) {
-            return Err(Broken::Again { index, head });
-        }
-        let Some(queue) = ring.queue() else { return Ok(None) };
+        let Some((queue, in_flight)) = ring.in_use() else { return Ok(Taken::Short) };
         let Scratch { parts, chains, .. } = &mut *self.scratch;
-        let before = parts.room();
-        let walked = parts.walk(Descriptors::new(queue, self.memory, head), size);
-        let room = parts.room().saturating_sub(before);
-        chains.push((head, u32::try_from(room).unwrap_or(u32::MAX)));
-        if let Err(malformed) = walked {
-            log::trace!("queue {index}: chain {head} is malformed: {malformed:?}");
+        let size = queue.state.size();
+        loop {
+            let next = available::next(queue).map_err(|source| Broken::Ring { index, source })?;
+            let Some(head) = next else { return Ok(Taken::Short) };
+            if head >= size {
+                return Err(Broken::Head { index, head, size });
+            }
+            if in_flight.holds(head) {
+                return Err(Broken::Again { index, head });
+            }
+            let before = parts.room();
+            let walked = parts.walk(Descriptors::new(queue, self.memory, head), size);
+            let room = parts.room();
+            chains.push((head, u32::try_from(room.saturating_sub(before)).unwrap_or(u32::MAX)));
+            if let Err(malformed) = walked {
+                log::trace!("queue {index}: chain {head} is malformed: {malformed:?}");
+                return Ok(Taken::Malformed);
+            }
+            if room >= bytes {
+                return Ok(Taken::Enough);
+            }
         }
-        Ok(Some(walked.is_ok()))
     }
 
     fn serve(&mut self, device: &mut impl Device, ring: &mut Ring) -> Result<Step, Broken> {
@@ -192,9 +200,9 @@ impl Turn<'_> {
                 }
                 Served::Pending => return self.give_up(ring),
                 Served::Merge(bytes) => match self.merge(ring, bytes)? {
-                    Merged::Enough => {}
-                    Merged::Short => return Ok(self.put_back(ring)),
-                    Merged::Malformed => return self.give_up(ring),
+                    Taken::Enough => {}
+                    Taken::Short => return Ok(self.put_back(ring)),
+                    Taken::Malformed => return self.give_up(ring),
                 },
                 Served::Gather(bytes) if !gathered => {
                     gathered = true;
@@ -207,33 +215,22 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes chains, one at least, until there is room for `bytes`.
-    fn merge(&mut self, ring: &mut Ring, bytes: u32) -> Result<Merged, Broken> {
+    /// Takes chains, one at least, until there is room for `bytes`. If there are not enough, the driver
+    /// will notify.
+    fn merge(&mut self, ring: &mut Ring, bytes: u32) -> Result<Taken, Broken> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         loop {
-            match self.pop(ring)? {
-                Some(true) if self.has_room(bytes) => return Ok(Merged::Enough),
-                Some(true) => {}
-                Some(false) => return Ok(Merged::Malformed),
-                None if self.expect_more(ring)? => {}
-                None => return Ok(Merged::Short),
+            match self.take(ring, bytes)? {
+                Taken::Short if self.expect_more(ring)? => {}
+                taken => return Ok(taken),
             }
         }
     }
 
     /// Takes chains until there is room for `bytes`, or no more. Whether all are well formed.
     fn gather(&mut self, ring: &mut Ring, bytes: u32) -> Result<bool, Broken> {
-        while !self.has_room(bytes) {
-            match self.pop(ring)? {
-                Some(true) => {}
-                Some(false) => return Ok(false),
-                None => break,
-            }
-        }
-        Ok(true)
-    }
-
-    fn has_room(&self, bytes: u32) -> bool {
-        usize::try_from(bytes).is_ok_and(|bytes| self.scratch.parts.room() >= bytes)
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Ok(self.scratch.parts.room() >= bytes || self.take(ring, bytes)? != Taken::Malformed)
     }
 
     /// Gives the chains back to the driver that hold the first `len` bytes of their room, which were

@@ -19,6 +19,8 @@ pub(crate) struct Parts {
     readable: usize,
     /// How many bytes it may read.
     input: usize,
+    /// How many bytes it may write.
+    room: usize,
 }
 
 /// What is wrong with a chain. The driver gets it back with length 0.
@@ -39,32 +41,34 @@ pub(crate) enum Malformed {
 impl Parts {
     /// No buffers yet, in `memory`.
     pub(crate) fn new(memory: GuestMemory) -> Self {
-        Self { scatter: Scatter::new(memory), buffers: 0, readable: 0, input: 0 }
+        Self { scatter: Scatter::new(memory), buffers: 0, readable: 0, input: 0, room: 0 }
     }
 
     /// Forgets the buffers, and keeps the room for them.
     pub(crate) fn clear(&mut self) {
         self.scatter.clear();
-        (self.buffers, self.readable, self.input) = (0, 0, 0);
+        (self.buffers, self.readable, self.input, self.room) = (0, 0, 0, 0);
     }
 
     /// Reads the descriptors of a chain, each once, checks them, and adds its buffers to those that
     /// are there. What the driver changes later is not looked at.
     pub(crate) fn walk(
         &mut self,
-        chain: impl Iterator<Item = Descriptor>,
+        mut chain: impl Iterator<Item = Descriptor>,
         queue_size: u16,
     ) -> Result<(), Malformed> {
         let limit = self.buffers.saturating_add(usize::from(queue_size).max(MIN_LIMIT));
-        let mut continues = true;
-        for descriptor in chain {
+        loop {
+            // The iterator just ends at what it cannot follow.
+            let descriptor = chain.next().ok_or(Malformed::Unterminated)?;
             self.push(&descriptor, limit)?;
-            continues = descriptor.has_next();
+            if !descriptor.has_next() {
+                return Ok(());
+            }
         }
-        // The iterator just ends at what it cannot follow.
-        if continues { Err(Malformed::Unterminated) } else { Ok(()) }
     }
 
+    #[inline]
     fn push(&mut self, descriptor: &Descriptor, limit: usize) -> Result<(), Malformed> {
         if self.buffers >= limit {
             return Err(Malformed::TooLong);
@@ -74,17 +78,17 @@ impl Parts {
             return Err(Malformed::Empty);
         }
         let is_readable = !descriptor.is_write_only();
-        let room = self.room();
-        if is_readable && room > 0 {
-            return Err(Malformed::Order);
-        }
-        if !is_readable && room == 0 {
-            self.scatter.close();
+        match (is_readable, self.room > 0) {
+            (true, true) => return Err(Malformed::Order),
+            (false, false) => self.scatter.close(),
+            _ => {}
         }
         self.scatter.push(descriptor.addr, bytes).map_err(|_| Malformed::OutsideRam)?;
         self.buffers += 1;
         if is_readable {
             (self.readable, self.input) = (self.scatter.pieces().len(), self.scatter.bytes());
+        } else {
+            self.room = self.room.saturating_add(bytes);
         }
         Ok(())
     }
@@ -106,7 +110,7 @@ impl Parts {
 
     /// How many bytes the device may write.
     pub(crate) fn room(&self) -> usize {
-        self.scatter.bytes().saturating_sub(self.input)
+        self.room
     }
 }
 
