@@ -16,8 +16,13 @@ const TAP: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 /// Makes `tun` a queue of the interface `name`, of one that has several if `many`: its name, which the
 /// host chooses if `name` has a `%d`.
 pub(crate) fn attach(tun: &OwnedFd, name: &str, many: bool) -> io::Result<String> {
+    attach_as(tun, name, if many { TAP | libc::IFF_MULTI_QUEUE } else { TAP })
+}
+
+/// The same with any `flags`, as another program may choose them.
+pub(crate) fn attach_as(tun: &OwnedFd, name: &str, flags: c_int) -> io::Result<String> {
     let mut request = request(name)?;
-    set_flags(&mut request, if many { TAP | libc::IFF_MULTI_QUEUE } else { TAP });
+    set_flags(&mut request, flags);
     ioctl(tun, libc::TUNSETIFF, &mut request)?;
     Ok(name_of(&request))
 }

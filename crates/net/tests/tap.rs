@@ -13,7 +13,7 @@ mod receive;
 use std::{
     env, fs,
     net::{Ipv4Addr, UdpSocket},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
     process::Command,
     time::Instant,
 };
@@ -161,15 +161,31 @@ fn names_that_no_tap_has_are_refused() {
     }
 }
 
+fn assert_is_no_tap(fd: RawFd) {
+    let error = Tap::from_fd(fd).unwrap_err();
+    assert!(matches!(error, TapError::Descriptor { fd: told, .. } if told == fd), "{error:?}");
+    let told = error.to_string();
+    assert!(told.starts_with(&format!("descriptor {fd} is no tap")), "{told}");
+}
+
 #[test]
-fn an_inherited_tap_is_taken_by_its_number_and_others_are_refused() {
-    let error = Tap::from_fd(fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap_err();
-    assert!(error.to_string().contains("is no tap"), "{error}");
-    assert!(matches!(Tap::from_fd(-1), Err(TapError::Descriptor { fd: -1, .. })));
-    assert!(Tap::from_fd(1 << 20).is_err());
-    let Some(tap) = tap("an_inherited_tap_is_taken_by_its_number_and_others_are_refused") else {
-        return;
-    };
+fn an_inherited_descriptor_that_is_no_tap_is_refused_by_its_number() {
+    assert_is_no_tap(fs::File::open("/dev/null").unwrap().as_raw_fd());
+    assert_is_no_tap(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().as_raw_fd());
+    // Nothing is open there.
+    assert_is_no_tap(-1);
+    assert_is_no_tap(1 << 20);
+    let test = "an_inherited_descriptor_that_is_no_tap_is_refused_by_its_number";
+    if tap(test).is_some() {
+        // It is no interface yet.
+        let unattached = fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+        assert_is_no_tap(unattached.as_raw_fd());
+    }
+}
+
+#[test]
+fn an_inherited_tap_is_taken_by_its_number() {
+    let Some(tap) = tap("an_inherited_tap_is_taken_by_its_number") else { return };
     // As it is if who opened it did not think of that.
     let flags = || OFlag::from_bits_retain(fcntl(tap.fd(), FcntlArg::F_GETFL).unwrap());
     fcntl(tap.fd(), FcntlArg::F_SETFL(flags() - OFlag::O_NONBLOCK)).unwrap();

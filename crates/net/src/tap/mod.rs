@@ -3,15 +3,16 @@
 mod error;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{fs::OpenOptionsExt, net::UnixDatagram},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use libc::c_int;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rustix::io::{Errno, read, write};
 
@@ -65,12 +66,13 @@ impl Tap {
     /// Whether packets have headers is as it was set there.
     ///
     /// # Errors
-    /// It is no tap.
+    /// It is no tap, or one without `IFF_NO_PI`, which shows only if the tap is in the network
+    /// namespace of `/sys`.
     pub fn from_fd(fd: RawFd) -> Result<Self, TapError> {
         let failed = |source| TapError::Descriptor { fd, source };
         let tun = sys::duplicate(fd).map_err(failed)?;
         let (name, flags) = sys::attached(&tun).map_err(failed)?;
-        if flags & libc::IFF_TAP == 0 || flags & libc::IFF_NO_PI == 0 {
+        if flags & libc::IFF_TAP == 0 || !is_bare(&name, flags) {
             return Err(failed(io::Error::other("it has packets of another form")));
         }
         let set = fcntl(&tun, FcntlArg::F_GETFL).and_then(|now| {
@@ -134,7 +136,22 @@ fn is_invalid<T>(result: &io::Result<T>) -> bool {
 
 /// Whether there is an interface of this name, of the kind that has a `/dev/net/tun` end.
 fn is_tap(name: &str) -> bool {
-    Path::new("/sys/class/net").join(name).join("tun_flags").exists()
+    tun_flags(name).exists()
+}
+
+/// Whether packets of the tap `name`, which the host says has `flags`, have nothing in front that this
+/// crate does not know. Among `flags`, the bit of `IFF_NO_PI` is `IFF_NOFILTER` as well, and nearly
+/// always set; the file has it as it is.
+fn is_bare(name: &str, flags: c_int) -> bool {
+    let told = fs::read_to_string(tun_flags(name)).ok();
+    let told = told.as_deref().and_then(|text| text.trim().strip_prefix("0x"));
+    let told = told.and_then(|digits| c_int::from_str_radix(digits, 16).ok());
+    flags & told.unwrap_or(flags) & libc::IFF_NO_PI != 0
+}
+
+/// Where the host shows the flags of an interface that has a `/dev/net/tun` end.
+fn tun_flags(name: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(name).join("tun_flags")
 }
 
 fn refused(name: &str, count: usize, source: io::Error) -> TapError {
@@ -230,7 +247,59 @@ impl AsRawFd for Tap {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
+    use libc::{IFF_NO_PI, IFF_TAP, IFF_TUN, IFF_VNET_HDR};
+
     use super::*;
+
+    /// Whether this process may make interfaces.
+    #[expect(clippy::disallowed_methods, reason = "tests are told what must not be skipped")]
+    fn may_make_taps(test: &str) -> bool {
+        match Tap::open("purlin%d") {
+            Ok(_) => true,
+            Err(error @ (TapError::Device(_) | TapError::Permission(_))) => {
+                assert!(env::var_os("REQUIRE_TAP").is_none(), "{test}: {error}");
+                eprintln!("SKIPPED {test}: {error}");
+                false
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn an_inherited_tun_or_tap_with_packets_of_another_form_is_refused() {
+        if !may_make_taps("an_inherited_tun_or_tap_with_packets_of_another_form_is_refused") {
+            return;
+        }
+        for (flags, other) in [
+            (IFF_TUN, true),
+            (IFF_TUN | IFF_NO_PI, true),
+            (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, true),
+            (IFF_TAP, true),
+            (IFF_TAP | IFF_VNET_HDR, true),
+            (IFF_TAP | IFF_NO_PI, false),
+            (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, false),
+        ] {
+            let tun = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+            let tun = OwnedFd::from(tun);
+            sys::attach_as(&tun, "purlin%d", flags).unwrap();
+            let fd = tun.as_raw_fd();
+            match Tap::from_fd(fd) {
+                Ok(tap) => {
+                    assert!(!other, "taken with flags {flags:#x}");
+                    assert_eq!(tap.abilities().header, flags & IFF_VNET_HDR != 0, "{flags:#x}");
+                }
+                Err(error) => {
+                    assert!(other, "refused with flags {flags:#x}: {error}");
+                    let told = error.to_string();
+                    assert!(told.starts_with(&format!("descriptor {fd} is no tap")), "{told}");
+                    let TapError::Descriptor { source, .. } = error else { panic!("{error:?}") };
+                    assert_eq!(source.to_string(), "it has packets of another form");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_the_host_refuses_is_told_with_what_to_do() {
