@@ -96,10 +96,10 @@ impl<'de, T: Part> Visitor<'de> for Spelling<T> {
 /// Splits `list` into keys and values, all of them text.
 fn parse(main: &str, list: &str) -> Result<Table, String> {
     let mut table = Table::new();
-    for (index, entry) in entries(list).into_iter().enumerate() {
-        let (key, value) = match entry.split_once('=') {
-            // Else the sign belongs to a value without key, as in `file:/tmp/a=b`.
-            Some((key, value)) if is_key(key) => (key, value),
+    let entries = entries(list);
+    for (index, entry) in entries.iter().enumerate() {
+        let (key, value) = match with_key(entry) {
+            Some(both) => both,
             _ if list.is_empty() => return Err(format!("{main} is missing")),
             _ if entry.is_empty() => {
                 return Err("a value is missing before or after a comma".into());
@@ -108,10 +108,21 @@ fn parse(main: &str, list: &str) -> Result<Table, String> {
             _ => return Err(format!("{entry:?} has no key; only the first value may go without")),
         };
         if table.insert(key.into(), Value::String(value.into())).is_some() {
-            return Err(format!("duplicate key `{key}`; give it once"));
+            let first = entries.first().filter(|first| key == main && with_key(first).is_none());
+            let taken = first.map(|first| format!(", which {first:?} is"));
+            return Err(format!(
+                "duplicate key `{key}`{}; give it once",
+                taken.unwrap_or_default()
+            ));
         }
     }
     Ok(table)
+}
+
+/// Key and value of an entry that has both.
+fn with_key(entry: &str) -> Option<(&str, &str)> {
+    // Else the sign belongs to a value without key, as in `file:/tmp/a=b`.
+    entry.split_once('=').filter(|(key, _)| is_key(key))
 }
 
 fn is_key(text: &str) -> bool {
@@ -167,7 +178,9 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_refused() {
-        assert_eq!(parse("a", "1,a=2").unwrap_err(), "duplicate key `a`; give it once");
+        assert_eq!(parse("a", "b=1,b=2").unwrap_err(), "duplicate key `b`; give it once");
+        let told = "duplicate key `a`, which \"1\" is; give it once";
+        assert_eq!(parse("a", "1,a=2").unwrap_err(), told);
     }
 
     #[test]

@@ -143,9 +143,19 @@ pub enum BuildError {
     /// A device was not attached.
     #[error(transparent)]
     Board(#[from] BoardError),
-    /// The kernel was not loaded.
+    /// What is to be booted cannot be loaded.
+    #[error("the {what} {} cannot be loaded", path.display())]
+    Load {
+        /// What the file is for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BootError,
+    },
+    /// The machine's memory cannot be prepared for the kernel.
     #[error(transparent)]
-    Boot(#[from] BootError),
+    Boot(BootError),
     /// A vCPU was not prepared.
     #[error("vCPU {index} cannot be prepared")]
     Start {
@@ -184,6 +194,7 @@ impl BuildError {
                 | Self::Bind(_)
                 | Self::Backend(_)
                 | Self::Board(BoardError::Pio(_) | BoardError::Mmio(_))
+                | Self::Load { .. }
                 | Self::Boot(_)
         )
     }

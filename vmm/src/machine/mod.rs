@@ -20,7 +20,7 @@ use std::{fs::File, num::NonZeroUsize, path::Path, sync::Arc, thread};
 use ::virtio::Handle;
 use arch::{CpuStart, CpuidPolicy, Layout, MMIO_HOLE_START, Topology};
 use board::{Board, BoardBuilder, Hotplug};
-use boot::{Payload, Platform};
+use boot::{BootError, Payload, Platform};
 use hypervisor::{Hypervisor, Vm, VmConfig};
 use memory::Ram;
 use vcpu::{Stop, Vcpus};
@@ -103,7 +103,8 @@ impl Machine {
         }
         let (board, controls) = board(&vm, &ram, (&layout, bits), (config, consoles, beside))?;
         let platform = Platform { layout: &layout, topology: &topology, nodes: &board.nodes };
-        let first = boot::load(&ram.memory(), &platform, &payload)?;
+        let first = boot::load(&ram.memory(), &platform, &payload);
+        let first = first.map_err(|error| unbootable(config, error))?;
         let cpus = vcpus(vm.as_ref(), topology, &first)?;
         let cpus = Vcpus::spawn(cpus, Arc::clone(&board.buses))?;
         let reboots = config.on_reset == config::OnReset::Reboot;
@@ -117,7 +118,7 @@ impl Machine {
     /// The first that is not.
     pub fn check_files(config: &Config) -> Result<(), BuildError> {
         let payload = payload(config)?;
-        boot::probe(&payload.kernel).map_err(|error| BuildError::Boot(error.into()))?;
+        boot::probe(&payload.kernel).map_err(|error| unbootable(config, error.into()))?;
         Ok(())
     }
 
@@ -212,6 +213,16 @@ fn payload(config: &Config) -> Result<Payload, BuildError> {
         },
         ..Payload::new(kernel)
     })
+}
+
+/// Why `config` does not boot, with the file at fault.
+fn unbootable(config: &Config, source: BootError) -> BuildError {
+    let (what, path) = match (&source, &config.initrd) {
+        (BootError::Kernel(_), _) => ("kernel", &config.kernel),
+        (BootError::Initrd(_), Some(initrd)) => ("initrd", initrd),
+        _ => return BuildError::Boot(source),
+    };
+    BuildError::Load { what, path: path.clone(), source }
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
