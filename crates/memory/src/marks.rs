@@ -34,8 +34,9 @@ impl Marks {
             return;
         }
         let (first, last) = (offset >> SHIFT, offset.saturating_add(len - 1) >> SHIFT);
-        let words = self.words.iter().zip(0..).take(last / 64 + 1).skip(first / 64);
-        for (word, index) in words {
+        let end = (last / 64 + 1).min(self.words.len());
+        let words = self.words.get(first / 64..end).unwrap_or_default();
+        for (word, index) in words.iter().zip(first / 64..) {
             let from = if index == first / 64 { first % 64 } else { 0 };
             let to = if index == last / 64 { last % 64 } else { 63 };
             mark(word, u64::MAX >> (63 - to) & u64::MAX << from);

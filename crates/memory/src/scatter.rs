@@ -79,7 +79,8 @@ impl Scatter {
     ///
     /// # Errors
     /// They are not all in RAM; nothing is added then.
-    #[inline]
+    // Always: for each buffer of each chain, and the call would cost as much as the rest.
+    #[inline(always)]
     pub fn push(&mut self, addr: GuestAddress, len: usize) -> Result<(), Error> {
         // One region has it all: the usual case, and much cheaper than to ask for several.
         if let Some((home, offset)) = self.home(addr, len) {

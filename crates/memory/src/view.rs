@@ -80,6 +80,20 @@ impl<'a> Window<'a> {
     pub fn store<T: AtomicAccess>(&self, at: usize, value: T, order: Ordering) -> Option<()> {
         self.place::<T>(at).map(|place| place.store(value.into(), order))
     }
+
+    /// Stores values that follow each other, each in one piece. `None`, and nothing is stored, if they do
+    /// not all lie inside, at multiples of their size.
+    #[inline]
+    pub fn store_each<T: AtomicAccess, const N: usize>(
+        &self,
+        at: usize,
+        values: [T; N],
+        order: Ordering,
+    ) -> Option<()> {
+        let places = self.places::<T, N>(at)?;
+        places.iter().zip(values).for_each(|(place, value)| place.store(value.into(), order));
+        Some(())
+    }
 }
 
 impl fmt::Debug for Window<'_> {
@@ -139,6 +153,24 @@ impl View {
         match self.window() {
             Some(window) => window.store(at, value, order),
             None => self.store_slowly(at, value, order),
+        }
+    }
+
+    /// Stores values that follow each other, each in one piece. `None` if they do not all lie inside, at
+    /// multiples of their size; some may be stored then.
+    #[inline]
+    pub fn store_each<T: AtomicAccess, const N: usize>(
+        &self,
+        at: usize,
+        values: [T; N],
+        order: Ordering,
+    ) -> Option<()> {
+        match self.window() {
+            Some(window) => window.store_each(at, values, order),
+            None => values.into_iter().enumerate().try_for_each(|(index, value)| {
+                let offset = size_of::<T>().checked_mul(index)?;
+                self.store_slowly(at.checked_add(offset)?, value, order)
+            }),
         }
     }
 
@@ -224,6 +256,19 @@ mod tests {
         assert_eq!(window.load_each::<u32, 2>(12, RELAXED), None);
         assert_eq!(window.load_each::<u32, 2>(2, RELAXED), None);
         assert_eq!(window.load_each::<u32, 2>(!3, RELAXED), None);
+    }
+
+    #[test]
+    fn values_that_follow_each_other_are_stored_at_once() {
+        let (_ram, views) = views();
+        for view in views {
+            view.store_each(4, [1_u32, 2], RELAXED).unwrap();
+            let found = [0, 4, 8, 12].map(|at| view.load::<u32>(at, RELAXED).unwrap());
+            assert_eq!(found, [0, 1, 2, 0]);
+            assert!(view.store_each(12, [1_u32, 2], RELAXED).is_none());
+            assert!(view.store_each(2, [1_u32, 2], RELAXED).is_none());
+            assert!(view.store_each(!3, [1_u32, 2], RELAXED).is_none());
+        }
     }
 
     #[test]

@@ -38,6 +38,35 @@ fn look(queue: &mut Split) -> Result<bool, Error> {
     Ok(offered > 0)
 }
 
+/// The next chain, if the driver is known to have offered it and it is nothing but one buffer for the
+/// device to write, as drivers offer them for what comes in: the number of its descriptor, if `is_free`
+/// says so, and what that was when it was looked at. All others are left where they are.
+#[inline]
+pub(crate) fn next_room(
+    queue: &mut Split,
+    is_free: impl FnOnce(u16) -> bool,
+) -> Option<(u16, Descriptor)> {
+    let (next, size) = (queue.state.next_avail(), queue.state.size());
+    if next == queue.offered {
+        return None;
+    }
+    let at = HEADER + INDEX * slot(next, size);
+    let head = u16::from_le(queue.available.window()?.load(at, Ordering::Relaxed)?);
+    if !is_free(head) {
+        return None;
+    }
+    // Of a descriptor beyond its end it has nothing, either.
+    let table = queue.descriptors.window()?;
+    let words = table.load_each(DESCRIPTOR * usize::from(head), Ordering::Relaxed)?;
+    let [addr, rest] = words.map(u64::from_le);
+    let descriptor = Descriptor::from_words(addr, rest);
+    if !descriptor.is_lone_room() {
+        return None;
+    }
+    queue.state.set_next_avail(next.wrapping_add(1));
+    Some((head, descriptor))
+}
+
 /// The descriptors of one chain, each read once. It ends where the chain cannot be followed; the last
 /// descriptor then still says that there is another.
 #[derive(Debug)]
@@ -125,6 +154,7 @@ mod tests {
     const AVAIL: u64 = 0x1000;
     const OTHER: u64 = 0x4000;
     const NEXT: u16 = 1;
+    const WRITE: u16 = 2;
     const INDIRECT: u16 = 4;
 
     fn queue(next_avail: u16) -> (GuestMemory, Split) {
@@ -186,6 +216,43 @@ mod tests {
             assert!(matches!(next(&mut queue), Err(Error::InvalidAvailRingIndex)));
             assert_eq!(queue.state.next_avail(), 2);
         }
+    }
+
+    #[test]
+    fn a_chain_that_is_room_and_nothing_else_is_taken_at_once() {
+        let (memory, mut queue) = queue(0xffff);
+        offer(&memory, 1, &[2, 0, 0, 1]);
+        let lone = [Descriptor::new(0xa000, 7, WRITE, 9), Descriptor::new(0xb000, 8, WRITE, 0)];
+        put(&memory, TABLE, 1, lone[0]);
+        put(&memory, TABLE, 2, lone[1]);
+        // Nobody has looked yet how far the driver has come.
+        assert_eq!(next_room(&mut queue, |_| true), None);
+        assert!(look(&mut queue).unwrap());
+        assert_eq!(next_room(&mut queue, |head| head == 1), Some((1, lone[0])));
+        assert_eq!(next_room(&mut queue, |head| head == 1), None);
+        assert_eq!(queue.state.next_avail(), 0);
+        assert_eq!(next_room(&mut queue, |_| true), Some((2, lone[1])));
+        assert_eq!(next_room(&mut queue, |_| true), None);
+        assert_eq!(queue.state.next_avail(), 1);
+    }
+
+    #[test]
+    fn every_other_chain_is_left_where_it_is() {
+        let (memory, mut queue) = queue(0);
+        offer(&memory, 1, &[0]);
+        assert!(look(&mut queue).unwrap());
+        for (len, flags) in
+            [(0, WRITE), (1, 0), (1, WRITE | NEXT), (16, INDIRECT), (16, INDIRECT | WRITE)]
+        {
+            put(&memory, TABLE, 0, Descriptor::new(OTHER, len, flags, 1));
+            assert_eq!(next_room(&mut queue, |_| true), None, "{len} bytes, flags {flags}");
+            assert_eq!(queue.state.next_avail(), 0);
+        }
+        put(&memory, TABLE, 0, Descriptor::new(OTHER, 1, WRITE, 0));
+        offer(&memory, 1, &[4]);
+        assert_eq!(next_room(&mut queue, |_| true), None, "a descriptor that there is not");
+        offer(&memory, 1, &[0]);
+        assert!(next_room(&mut queue, |_| true).is_some());
     }
 
     #[test]

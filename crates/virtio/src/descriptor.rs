@@ -41,6 +41,11 @@ impl Descriptor {
         self.flags & WRITE != 0
     }
 
+    /// Whether it is a chain of its own, with room for the device to write.
+    pub(crate) fn is_lone_room(&self) -> bool {
+        self.flags & (NEXT | WRITE | INDIRECT) == WRITE && self.len > 0
+    }
+
     /// Whether it leads to a table of descriptors, and not to a buffer.
     pub(crate) fn refers_to_indirect_table(&self) -> bool {
         self.flags & INDIRECT != 0

@@ -179,7 +179,15 @@ impl Turn<'_> {
                 log::trace!("queue {index}: chain {head} is malformed: {malformed:?}");
                 return Ok(Taken::Malformed);
             }
-            if room >= bytes {
+            while parts.room() < bytes {
+                let next = available::next_room(queue, |head| !in_flight.holds(head));
+                let Some((head, descriptor)) = next else { break };
+                chains.push((head, descriptor.len));
+                if parts.push_room(&descriptor).is_err() {
+                    return Ok(Taken::Malformed);
+                }
+            }
+            if parts.room() >= bytes {
                 return Ok(Taken::Enough);
             }
         }

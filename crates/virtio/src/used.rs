@@ -23,9 +23,8 @@ pub(crate) fn publish(
     let mut next = first;
     for (head, len) in chains {
         let at = entry(next, size);
-        let written = used.store(at, u32::from(head).to_le(), Ordering::Relaxed);
-        let written = written.and(used.store(at + 4, len.to_le(), Ordering::Relaxed));
-        if written.is_none() {
+        let element = [u32::from(head).to_le(), len.to_le()];
+        if used.store_each(at, element, Ordering::Relaxed).is_none() {
             return Err(Error::AddressOverflow);
         }
         next = next.wrapping_add(1);

@@ -93,6 +93,16 @@ impl Parts {
         Ok(())
     }
 
+    /// Adds a chain of one buffer that the device may write, behind others of that kind.
+    #[inline]
+    pub(crate) fn push_room(&mut self, descriptor: &Descriptor) -> Result<(), Malformed> {
+        let bytes = usize::try_from(descriptor.len).map_err(|_| Malformed::OutsideRam)?;
+        self.scatter.push(descriptor.addr, bytes).map_err(|_| Malformed::OutsideRam)?;
+        self.buffers += 1;
+        self.room = self.room.saturating_add(bytes);
+        Ok(())
+    }
+
     /// All buffers.
     pub(crate) fn scatter(&self) -> &Scatter {
         &self.scatter

@@ -22,6 +22,8 @@ struct Messages {
     gathers: Option<u32>,
     /// It keeps what it has merged, which it must not.
     keeps: bool,
+    /// It keeps the next chain, whatever it has to give.
+    keeps_one: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +56,9 @@ impl Device for Messages {
 
     fn serve(&mut self, _: u16, chain: &mut Chain<'_>) -> Served {
         self.serves += 1;
+        if std::mem::take(&mut self.keeps_one) {
+            return Served::Pending;
+        }
         if let Some(bytes) = self.gathers
             && !chain.is_gathered()
         {
@@ -129,22 +134,60 @@ fn the_driver_is_interrupted_when_its_event_index_is_anywhere_among_merged_chain
     }
 }
 
-/// A device that wants two chains, the second of which is malformed: both come back empty, and its
-/// message stays.
-fn meets_a_malformed_chain(mut driver: Driver, handle: &Handle<Messages>) {
-    offer(&mut driver, 1);
-    driver.queues[0].offer(&[(BUFFERS, 4, false)]);
-    driver.kick_and_run(0);
-    assert_eq!(driver.queues[0].used(), [(0, 0), (1, 0)]);
-    assert_eq!(handle.with(|it| it.waiting.len()), 1);
-    assert!(!driver.is_broken());
+/// A device that wants three chains, the second or third of which is malformed: all that it has come back
+/// empty, and its message stays.
+fn meets_a_malformed_chain(make: impl Fn() -> (Driver, Handle<Messages>)) {
+    for last in [(BUFFERS, 4, false), (BUFFERS, 0, true), (1 << 40, 4, true), (!3, 4, true)] {
+        for before in [1, 2] {
+            let (mut driver, handle) = make();
+            offer(&mut driver, before);
+            driver.queues[0].offer(&[last]);
+            driver.kick_and_run(0);
+            let all: Vec<_> = (0..=u32::try_from(before).unwrap()).map(|head| (head, 0)).collect();
+            assert_eq!(driver.queues[0].used(), all, "{last:?}");
+            assert_eq!(handle.with(|it| it.waiting.len()), 1);
+            assert!(!driver.is_broken());
+        }
+    }
 }
 
 #[test]
 fn a_malformed_chain_among_them_brings_all_back_empty_and_the_message_stays() {
-    let (driver, handle) = messages();
-    handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
-    meets_a_malformed_chain(driver, &handle);
+    meets_a_malformed_chain(|| {
+        let (driver, handle) = messages();
+        handle.with(|it| it.waiting.push(b"abcdefgh".to_vec()));
+        (driver, handle)
+    });
+}
+
+#[test]
+fn chains_of_several_buffers_may_stand_among_those_of_one() {
+    let (mut driver, handle) = gathering();
+    handle.with(|it| it.waiting = vec![b"abcdefghijk".to_vec()]);
+    let queue = &mut driver.queues[0];
+    queue.offer(&[(BUFFERS + 16, 2, true)]);
+    queue.offer(&[(BUFFERS + 6, 3, true), (BUFFERS, 2, true)]);
+    queue.offer(&[(BUFFERS + 2, 4, true)]);
+    queue.offer(&[(BUFFERS + 9, 1, true)]);
+    driver.kick_and_run(0);
+    let used: Vec<_> = driver.queues[0].used().iter().map(|(_, len)| *len).collect();
+    assert_eq!(used, [2, 5, 4, 1]);
+    assert_eq!(&ram(&driver)[..10], b"efghijbcdk");
+    let first: [u8; 2] = driver.memory().read_obj(GuestAddress(BUFFERS + 16)).unwrap();
+    assert_eq!(&first, b"\x04a");
+}
+
+#[test]
+fn a_chain_that_the_device_has_kept_is_not_merged() {
+    for between in [1, 2] {
+        let (mut driver, handle) = gathering();
+        handle.with(|it| it.keeps_one = true);
+        offer(&mut driver, 1 + between);
+        driver.queues[0].offer_head(0);
+        driver.kick_and_run(0);
+        assert!(driver.is_broken());
+        assert_eq!(driver.queues[0].used(), []);
+    }
 }
 
 #[test]
@@ -198,8 +241,7 @@ fn a_device_that_gathers_is_served_with_what_there_is() {
 
 #[test]
 fn a_malformed_chain_among_gathered_ones_brings_all_back_empty() {
-    let (driver, handle) = gathering();
-    meets_a_malformed_chain(driver, &handle);
+    meets_a_malformed_chain(gathering);
 }
 
 #[test]
