@@ -18,12 +18,16 @@ pub(crate) fn next(queue: &mut Split) -> Result<Option<u16>, Error> {
     if next == queue.offered && !look(queue)? {
         return Ok(None);
     }
-    let Split { state, available, .. } = queue;
-    let slot = slot(next, state.size());
-    let head = available.load(HEADER + INDEX * slot, Ordering::Relaxed).map(u16::from_le);
-    let Some(head) = head else { return Err(Error::InvalidAvailRingIndex) };
-    state.set_next_avail(next.wrapping_add(1));
+    let Some(head) = head(queue) else { return Err(Error::InvalidAvailRingIndex) };
+    queue.state.set_next_avail(next.wrapping_add(1));
     Ok(Some(head))
+}
+
+/// What the entry of the next chain says.
+#[inline]
+fn head(queue: &Split) -> Option<u16> {
+    let slot = slot(queue.state.next_avail(), queue.state.size());
+    queue.available.load(HEADER + INDEX * slot, Ordering::Relaxed).map(u16::from_le)
 }
 
 /// Looks how far the driver has come. Whether there are chains.
@@ -46,16 +50,13 @@ pub(crate) fn next_room(
     queue: &mut Split,
     is_free: impl FnOnce(u16) -> bool,
 ) -> Option<(u16, Descriptor)> {
-    let (next, size) = (queue.state.next_avail(), queue.state.size());
+    let next = queue.state.next_avail();
     if next == queue.offered {
         return None;
     }
-    let at = HEADER + INDEX * slot(next, size);
-    let head = u16::from_le(queue.available.window()?.load(at, Ordering::Relaxed)?);
-    if !is_free(head) {
-        return None;
-    }
-    // Of a descriptor beyond its end it has nothing, either.
+    let head = head(queue).filter(|head| is_free(*head))?;
+    // Of a descriptor beyond its end the table has nothing. Not by `Descriptors`, which can do more and
+    // costs a hundredth of a large packet.
     let table = queue.descriptors.window()?;
     let words = table.load_each(DESCRIPTOR * usize::from(head), Ordering::Relaxed)?;
     let [addr, rest] = words.map(u64::from_le);

@@ -180,10 +180,11 @@ impl Turn<'_> {
                 return Ok(Taken::Malformed);
             }
             while parts.room() < bytes {
-                let next = available::next_room(queue, |head| !in_flight.holds(head));
+                let is_free = |head| !in_flight.holds(head);
+                let next = available::next_room(queue, is_free);
                 let Some((head, descriptor)) = next else { break };
                 chains.push((head, descriptor.len));
-                if parts.push_room(&descriptor).is_err() {
+                if parts.add(&descriptor).is_err() {
                     return Ok(Taken::Malformed);
                 }
             }

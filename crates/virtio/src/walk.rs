@@ -19,8 +19,6 @@ pub(crate) struct Parts {
     readable: usize,
     /// How many bytes it may read.
     input: usize,
-    /// How many bytes it may write.
-    room: usize,
 }
 
 /// What is wrong with a chain. The driver gets it back with length 0.
@@ -41,13 +39,13 @@ pub(crate) enum Malformed {
 impl Parts {
     /// No buffers yet, in `memory`.
     pub(crate) fn new(memory: GuestMemory) -> Self {
-        Self { scatter: Scatter::new(memory), buffers: 0, readable: 0, input: 0, room: 0 }
+        Self { scatter: Scatter::new(memory), buffers: 0, readable: 0, input: 0 }
     }
 
     /// Forgets the buffers, and keeps the room for them.
     pub(crate) fn clear(&mut self) {
         self.scatter.clear();
-        (self.buffers, self.readable, self.input, self.room) = (0, 0, 0, 0);
+        (self.buffers, self.readable, self.input) = (0, 0, 0);
     }
 
     /// Reads the descriptors of a chain, each once, checks them, and adds its buffers to those that
@@ -73,33 +71,29 @@ impl Parts {
         if self.buffers >= limit {
             return Err(Malformed::TooLong);
         }
-        let bytes = usize::try_from(descriptor.len).map_err(|_| Malformed::OutsideRam)?;
-        if bytes == 0 {
+        if descriptor.len == 0 {
             return Err(Malformed::Empty);
         }
         let is_readable = !descriptor.is_write_only();
-        match (is_readable, self.room > 0) {
+        match (is_readable, self.room() > 0) {
             (true, true) => return Err(Malformed::Order),
             (false, false) => self.scatter.close(),
             _ => {}
         }
-        self.scatter.push(descriptor.addr, bytes).map_err(|_| Malformed::OutsideRam)?;
-        self.buffers += 1;
+        self.add(descriptor)?;
         if is_readable {
             (self.readable, self.input) = (self.scatter.pieces().len(), self.scatter.bytes());
-        } else {
-            self.room = self.room.saturating_add(bytes);
         }
         Ok(())
     }
 
-    /// Adds a chain of one buffer that the device may write, behind others of that kind.
-    #[inline]
-    pub(crate) fn push_room(&mut self, descriptor: &Descriptor) -> Result<(), Malformed> {
+    /// Adds a buffer behind others of its direction, of which nothing is left to check but where it lies.
+    // Always: as `Scatter::push`, of which it is hardly more.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, descriptor: &Descriptor) -> Result<(), Malformed> {
         let bytes = usize::try_from(descriptor.len).map_err(|_| Malformed::OutsideRam)?;
         self.scatter.push(descriptor.addr, bytes).map_err(|_| Malformed::OutsideRam)?;
         self.buffers += 1;
-        self.room = self.room.saturating_add(bytes);
         Ok(())
     }
 
@@ -120,7 +114,7 @@ impl Parts {
 
     /// How many bytes the device may write.
     pub(crate) fn room(&self) -> usize {
-        self.room
+        self.scatter.bytes().saturating_sub(self.input)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 
 /// Calls `work` for every item, in their order, `lanes` at a time: what it returned, in their order.
 ///
@@ -46,7 +46,7 @@ pub(super) fn labelled(name: &str, mut command: Command) -> Result<ExitStatus> {
         let line = line.context(|| format!("cannot read what {program} says"))?;
         println!("{name}: {}", String::from_utf8_lossy(&line));
     }
-    child.wait().map_err(|error| Error::new(format!("cannot wait for {program}: {error}")))
+    child.wait().context(|| format!("cannot wait for {program}"))
 }
 
 #[cfg(test)]
